@@ -1,0 +1,47 @@
+# Everything a fresh machine needs is installed into .venv by the recipes themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo serve test test-long lint bench docs clean
+
+help: ## What can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
+
+$(VENV)/.base: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "stook needs Python 3.11 or newer; say which: make PYTHON=python3.11 ..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed; on Debian: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[examples,pickle]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
+
+demo: $(VENV)/.base ## Install, run the flights example on real data, print a report, end
+	$(BIN)/python examples/flights/demo.py
+
+serve: $(VENV)/.base ## The same, and keep serving on port 6566
+	$(BIN)/python examples/flights/demo.py --serve
+
+test: $(VENV)/.dev ## Install what the tests need and run them all
+	$(BIN)/python -m pytest
+
+test-long: $(VENV)/.dev ## Two hundred kills at random moments
+	STOOK_TEST_KILLS=200 $(BIN)/python -m pytest tests/e2e/test_kills.py
+
+lint: $(VENV)/.dev ## Format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: $(VENV)/.base ## The speed that the README quotes, measured here
+	$(BIN)/python bench/run.py
+
+docs: $(VENV)/.base ## Write docs/reference from the code
+	$(BIN)/python docs/generate.py
+
+clean: ## Forget the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis build dist

@@ -1,0 +1,88 @@
+"""Verbs about what is declared: plan, apply, get, list, delete.
+
+They are a file of their own so that each family of verbs fits in the head. `Platform` inherits them. They must
+only translate arguments and call the registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from stook.app.parts import Parts
+from stook.core.definitions import Definition
+from stook.core.errors import UnknownObject, did_you_mean
+from stook.core.ports.records import Record
+from stook.core.specs import Column
+from stook.registry.catalogue import DECLARED
+from stook.registry.diff import RegistryPlan
+from stook.registry.registry import prune_order
+from stook.registry.scan import scan
+
+KNOWN_KINDS = (*DECLARED, "dataset", "run", "release", "deployment")
+
+
+class Declaring:
+    """Plans, applies and finds declarations."""
+
+    _parts: Parts
+
+    def plan(self, definitions: Sequence[Definition] | None = None) -> RegistryPlan:
+        """What `apply` would change; changes nothing.
+
+        `definitions` left out: those of the project's definition files. Raises InvalidDefinition, SchemaMismatch,
+        SourceUnreadable.
+        """
+        return self._parts.registry.plan(self._definitions(definitions))
+
+    def apply(self, definitions: Sequence[Definition] | None = None, *, prune: bool = False) -> RegistryPlan:
+        """Stores the definitions in one commit; idempotent.
+
+        Deletes nothing, unless `prune` says so: then what is stored but not defined is deleted afterwards, with
+        its online rows and pushed history. Raises IncompatibleChange (nothing is applied) when a change would
+        break stored data, Conflict, and what `plan` raises.
+        """
+        found = self._definitions(definitions)
+        plan = self._parts.registry.apply(found)
+        if prune:
+            for kind, name in prune_order(plan.undeclared):
+                self.delete(kind, name)
+        return plan
+
+    def get(self, kind: str, name: str) -> Record:
+        """The stored object of a kind (`"feature-view"`, `"entity"`, `"dataset"`, `"release"` ...).
+
+        Raises UnknownObject with near names.
+        """
+        _check_kind(kind)
+        return self._parts.registry.get(kind, name)
+
+    def list(self, kind: str) -> list[Record]:
+        """All stored objects of a kind, by name. Raises UnknownObject for an unknown kind."""
+        _check_kind(kind)
+        return self._parts.registry.list(kind)
+
+    def join_keys(self, view: str) -> tuple[Column, ...]:
+        """The join keys of a view, with their types. Raises UnknownFeature."""
+        return self._parts.view(view).keys
+
+    def delete(self, kind: str, name: str) -> None:
+        """Deletes a declaration; a view's online rows and pushed history go with it.
+
+        Raises UnknownObject, InvalidArgument when something still refers to it.
+        """
+        _check_kind(kind)
+        view = self._parts.registry.delete(kind, name)
+        if view is not None:
+            self._parts.pushes.forget(view)
+
+    def _definitions(self, definitions: Sequence[Definition] | None) -> Sequence[Definition]:
+        if definitions is not None:
+            return list(definitions)
+        settings = self._parts.wiring.settings
+        return scan(Path(settings.root), settings.definitions)
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KNOWN_KINDS:
+        raise UnknownObject(f"there is no kind {kind!r}", hint=did_you_mean(kind, KNOWN_KINDS))

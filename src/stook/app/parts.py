@@ -1,0 +1,55 @@
+"""What a platform is made of: the rooms' objects over one wiring, made when first needed.
+
+It is a file of its own so that the families of verbs share it without knowing each other. `Platform` makes one.
+It must never decide anything.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from stook.app.wiring import Wiring
+from stook.core.definitions import FileSource, SqlSource
+from stook.core.specs import Column, ViewSpec
+from stook.ingest.materialize import MaterializePorts, Materializer
+from stook.ingest.pushes import Pushes, PushPorts
+from stook.registry.catalogue import Catalogue
+from stook.registry.registry import Registry
+
+
+class Parts:
+    """Registry, pushes and materializer of one platform."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self.wiring = wiring
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The registry over the records port."""
+
+        def describe(source: FileSource | SqlSource) -> tuple[Column, ...]:
+            return self.wiring.engine.describe(source)  # the engine opens when a source is first described
+
+        return Registry(self.wiring.records, self.wiring.clock, describe)
+
+    @cached_property
+    def pushes(self) -> Pushes:
+        """The push path."""
+        wiring = self.wiring
+        ports = PushPorts(wiring.log, wiring.online, wiring.tables, wiring.locks, wiring.clock)
+        return Pushes(ports, wiring.settings.limits, self.catalogue)
+
+    @cached_property
+    def materializer(self) -> Materializer:
+        """Materialization over the same ports."""
+        wiring = self.wiring
+        ports = MaterializePorts(wiring.engine, wiring.online, wiring.records, wiring.locks, wiring.clock)
+        return Materializer(ports, self.pushes, wiring.settings.limits)
+
+    def catalogue(self) -> Catalogue:
+        """Everything declared, at most a quarter of a second old."""
+        return self.registry.catalogue()
+
+    def view(self, name: str) -> ViewSpec:
+        """A view by name. Raises UnknownFeature."""
+        return self.catalogue().view(name)

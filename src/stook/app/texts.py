@@ -1,0 +1,68 @@
+"""Text typed on a command line, in the types of the keys it names.
+
+It is a file of its own because only people type keys; programs bring typed values, which are never converted.
+The command line calls it. It must never guess: what is not exactly a value of the type is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stook.core.arrow import to_arrow
+from stook.core.dtypes import Bool, Bytes, String, Timestamp
+from stook.core.errors import SchemaMismatch, did_you_mean
+from stook.core.instants import to_us
+from stook.core.specs import Column
+
+
+def typed_columns(keys: Sequence[Column], columns: Mapping[str, Sequence[str]]) -> dict[str, pa.Array]:
+    """Columns of text as Arrow arrays of the keys' types. An empty text is null, but for text and bytes keys.
+
+    Raises SchemaMismatch naming the key, the text and the type.
+
+    >>> from stook.core.dtypes import Int64
+    >>> typed_columns([Column("driver_id", Int64)], {"driver_id": ["1001"]})["driver_id"].to_pylist()
+    [1001]
+    """
+    types = {c.name: c.dtype for c in keys}
+    typed = {}
+    for name, texts in columns.items():
+        if name not in types:
+            raise SchemaMismatch(f"there is no join key {name!r}", hint=did_you_mean(name, types))
+        dtype = types[name]
+        array = pa.array(list(texts), pa.string())
+        try:
+            if dtype == Bytes:
+                array = array.cast(pa.binary())
+            elif dtype == Timestamp:
+                array = pa.array([to_us(text, name) if text else None for text in texts], pa.int64()).cast(
+                    to_arrow(dtype)
+                )
+            elif dtype == Bool:
+                array = pc.utf8_lower(array).cast(pa.bool_())
+            elif dtype != String:
+                array = pc.if_else(pc.equal(array, ""), None, array).cast(to_arrow(dtype))
+        except pa.ArrowInvalid as error:
+            raise SchemaMismatch(f"join key {name!r} is {dtype}: {error}", hint=f"write {dtype} values") from None
+        typed[name] = array
+    return typed
+
+
+def parse_parameter(text: str) -> Any:
+    """`1` as an int, `0.1` as a float, `true` as a bool, anything else as text: hyper-parameters on a command line.
+
+    >>> [parse_parameter(t) for t in ("31", "0.1", "true", "gbdt")]
+    [31, 0.1, True, 'gbdt']
+    """
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,305 @@
+"""Logical types in Arrow, and the exact way from what users bring to what a view declares.
+
+It is a file of its own because it is the only part of `core` that needs Arrow, so `import stook` does not pay
+for it. Every room that touches data conforms it here first; nothing else may cast. It must never round, wrap or
+guess: what a type cannot hold exactly is refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stook.core import dtypes
+from stook.core.dtypes import Array, Decimal, DType, Map, Primitive, Struct, Vector
+from stook.core.errors import SchemaMismatch, did_you_mean
+from stook.core.instants import MAX_US, MIN_US
+from stook.core.specs import Column
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
+_PRIMITIVES: Final[dict[str, pa.DataType]] = {
+    "bool": pa.bool_(),
+    "int8": pa.int8(),
+    "int16": pa.int16(),
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "uint8": pa.uint8(),
+    "uint16": pa.uint16(),
+    "uint32": pa.uint32(),
+    "uint64": pa.uint64(),
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+    "string": pa.string(),
+    "bytes": pa.binary(),
+    "date": pa.date32(),
+    "time": pa.time64("us"),
+    "timestamp": TIMESTAMP,
+}
+_LOGICAL: Final = {arrow: dtypes.PRIMITIVES[name] for name, arrow in _PRIMITIVES.items()}
+
+
+def to_arrow(dtype: DType) -> pa.DataType:
+    """The Arrow type that holds a logical type inside stook.
+
+    >>> to_arrow(dtypes.Timestamp)
+    TimestampType(timestamp[us, tz=UTC])
+    """
+    match dtype:
+        case Primitive(name):
+            return _PRIMITIVES[name]
+        case Decimal(precision, scale):
+            return pa.decimal128(precision, scale)
+        case Array(element):
+            return pa.list_(to_arrow(element))
+        case Vector(element, length):
+            return pa.list_(to_arrow(element), length)
+        case Struct(fields):
+            return pa.struct([pa.field(n, to_arrow(t)) for n, t in fields])
+        case Map(key, value):
+            return pa.map_(to_arrow(key), to_arrow(value))
+    raise AssertionError(dtype)
+
+
+def from_arrow(arrow: pa.DataType) -> DType | None:
+    """The logical type for data of an Arrow type; None where there is none (durations, unions, wide decimals)."""
+    if (known := _LOGICAL.get(arrow)) is not None:
+        return known
+    if pa.types.is_dictionary(arrow):
+        return from_arrow(arrow.value_type)
+    if pa.types.is_timestamp(arrow):
+        return dtypes.Timestamp
+    if pa.types.is_date64(arrow):
+        return dtypes.Date
+    if pa.types.is_time(arrow):
+        return dtypes.Time
+    if pa.types.is_large_string(arrow) or pa.types.is_string_view(arrow):
+        return dtypes.String
+    if pa.types.is_large_binary(arrow) or pa.types.is_binary_view(arrow) or pa.types.is_fixed_size_binary(arrow):
+        return dtypes.Bytes
+    if pa.types.is_float16(arrow):
+        return dtypes.Float32
+    if pa.types.is_decimal(arrow) and arrow.precision <= dtypes.DECIMAL_PRECISION_MAX and arrow.scale >= 0:
+        return Decimal(arrow.precision, max(arrow.scale, 0))
+    return _nested_from_arrow(arrow)
+
+
+def _nested_from_arrow(arrow: pa.DataType) -> DType | None:
+    if pa.types.is_fixed_size_list(arrow):
+        element = from_arrow(arrow.value_type)
+        if element in dtypes.VECTOR_ELEMENTS:
+            return Vector(element, arrow.list_size)
+        return None if element is None else Array(element)
+    if pa.types.is_list(arrow) or pa.types.is_large_list(arrow) or pa.types.is_list_view(arrow):
+        element = from_arrow(arrow.value_type)
+        return None if element is None else Array(element)
+    if pa.types.is_map(arrow):
+        key, value = from_arrow(arrow.key_type), from_arrow(arrow.item_type)
+        return None if key is None or value is None else Map(key, value)
+    if pa.types.is_struct(arrow):
+        fields = {arrow.field(i).name: from_arrow(arrow.field(i).type) for i in range(arrow.num_fields)}
+        known = {n: t for n, t in fields.items() if t is not None}
+        return Struct(known) if known and len(known) == len(fields) == arrow.num_fields else None
+    return None
+
+
+def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
+    """The Arrow schema of logical columns, in order."""
+    return pa.schema([pa.field(c.name, to_arrow(c.dtype)) for c in columns])
+
+
+def as_table(data: Any, what: str) -> pa.Table:
+    """An Arrow table from an Arrow table or batch, a pandas or Polars DataFrame, a list of dicts or a dict of lists.
+
+    A pandas index is not a column. Raises SchemaMismatch naming `what` for anything else.
+    """
+    if isinstance(data, pa.Table):
+        return data
+    if isinstance(data, pa.RecordBatch):
+        return pa.Table.from_batches([data])
+    try:
+        if isinstance(data, dict):
+            return pa.table(data)
+        if isinstance(data, list | tuple):
+            return pa.Table.from_pylist(list(data))
+        module = type(data).__module__.partition(".")[0]
+        if module == "pandas":
+            return pa.Table.from_pandas(data, preserve_index=False).replace_schema_metadata(None)
+        if hasattr(data, "__arrow_c_stream__"):
+            return pa.table(data)
+    except (pa.ArrowException, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise SchemaMismatch(f"{what} cannot be read as a table: {_first_line(error)}", hint=_TABLE_HINT) from None
+    raise SchemaMismatch(f"{what} is a {type(data).__name__}, not a table", hint=_TABLE_HINT)
+
+
+_TABLE_HINT: Final = "give an Arrow table, a DataFrame, a list of dicts or a dict of lists"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:300]
+
+
+def require_columns(table: pa.Table, names: Sequence[str], what: str) -> None:
+    """Raises SchemaMismatch when a name is missing from the table, or stands in it twice."""
+    have = table.column_names
+    for name in names:
+        if name not in have:
+            raise SchemaMismatch(
+                f"{what} has no column {name!r}", hint=did_you_mean(name, have) if have else "it is empty"
+            )
+        if have.count(name) > 1:
+            raise SchemaMismatch(f"{what} has {have.count(name)} columns named {name!r}", hint="rename one")
+
+
+def conform(values: pa.ChunkedArray | pa.Array, dtype: DType, what: str) -> pa.ChunkedArray:
+    """The values in the Arrow type of `dtype`, exactly.
+
+    Widening integers, naming a zone, dictionary and large encodings, integers that a float holds exactly, and
+    timestamps of any unit whose sub-microsecond digits are zero all pass; anything that would change a value,
+    and text for numbers or the reverse, raises SchemaMismatch naming `what`.
+    """
+    chunked = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
+    if pa.types.is_dictionary(chunked.type):
+        chunked = chunked.cast(chunked.type.value_type)
+    target = to_arrow(dtype)
+    if chunked.type == target:
+        return _check_vector(chunked, dtype, what)
+    if not _comparable(chunked.type, dtype):
+        raise SchemaMismatch(
+            f"{what} holds {chunked.type}, which cannot be kept exactly as {dtype}",
+            hint=f"convert it, or declare the column as {from_arrow(chunked.type) or 'a supported type'}",
+        )
+    try:
+        if pa.types.is_timestamp(chunked.type) and chunked.type.tz is None and dtype == dtypes.Timestamp:
+            chunked = pc.assume_timezone(chunked.cast(pa.timestamp("us")), "UTC")
+        converted = chunked.cast(target, safe=True)
+        if dtype in dtypes.FLOATS and pa.types.is_integer(chunked.type):
+            _check_integers_survive(chunked, converted, what)
+        if dtype == dtypes.Float32 and pa.types.is_float64(chunked.type):
+            _check_floats_survive(chunked, converted, what)
+    except (pa.ArrowException, ValueError) as error:
+        raise SchemaMismatch(
+            f"{what} holds {chunked.type}, of which a value cannot be kept exactly as {dtype}: {_first_line(error)}",
+            hint="widen the declared type or mend the value",
+        ) from None
+    return _check_vector(converted, dtype, what)
+
+
+def _comparable(have: pa.DataType, want: DType) -> bool:
+    """Whether the two are of one family, so that a safe cast between them means what users expect."""
+    if pa.types.is_null(have):
+        return True
+    logical = from_arrow(have)
+    if logical is None:
+        return False
+    families: list[tuple[Any, ...]] = [
+        (*dtypes.INTEGERS, *dtypes.FLOATS),
+        (dtypes.String,),
+        (dtypes.Bytes,),
+        (dtypes.Bool,),
+        (dtypes.Date,),
+        (dtypes.Time,),
+        (dtypes.Timestamp,),
+    ]
+    for family in families:
+        if want in family:
+            return logical in family
+    match want, logical:
+        case Decimal(), _:
+            return isinstance(logical, Decimal) or logical in dtypes.INTEGERS
+        case ((Array(inner) | Vector(inner, _)), (Array(other) | Vector(other, _))):
+            return _comparable(to_arrow(other), inner)
+        case Map(key, value), Map(other_key, other_value):
+            return _comparable(to_arrow(other_key), key) and _comparable(to_arrow(other_value), value)
+        case Struct(fields), Struct(others):
+            return [n for n, _ in fields] == [n for n, _ in others] and all(
+                _comparable(to_arrow(b), a) for (_, a), (_, b) in zip(fields, others, strict=True)
+            )
+    return False
+
+
+def _check_integers_survive(before: pa.ChunkedArray, after: pa.ChunkedArray, what: str) -> None:
+    back = after.cast(before.type, safe=False)
+    if pc.all(pc.equal(back, before), min_count=0).as_py() not in (True, None):
+        raise SchemaMismatch(f"{what} holds integers that {after.type} would round", hint="declare it as Int64")
+
+
+def _check_floats_survive(before: pa.ChunkedArray, after: pa.ChunkedArray, what: str) -> None:
+    same = pc.or_(pc.equal(after.cast(pa.float64()), before), pc.is_nan(before))
+    if pc.all(same, min_count=0).as_py() not in (True, None):
+        raise SchemaMismatch(
+            f"{what} holds doubles that float32 would round", hint="declare it as Float64, or round it"
+        )
+
+
+def _check_vector(values: pa.ChunkedArray, dtype: DType, what: str) -> pa.ChunkedArray:
+    if isinstance(dtype, Vector):
+        for chunk in values.chunks:
+            present = chunk.drop_null() if chunk.null_count else chunk
+            if present.flatten().null_count:
+                raise SchemaMismatch(
+                    f"{what} holds a vector with a null element", hint="a vector's elements are never null"
+                )
+    return values
+
+
+def event_micros(values: pa.ChunkedArray, what: str, *, round_up: bool) -> tuple[pa.ChunkedArray, int]:
+    """Timestamps of any unit as int64 microseconds, and how many had to be rounded.
+
+    Text is RFC 3339; naive means UTC. Nanoseconds round up for features and down for labels, so that nothing leaks. Dates mean
+    their midnight. Raises SchemaMismatch for other types and for instants outside the years 1 to 9999.
+    """
+    chunked = values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
+    if pa.types.is_null(chunked.type):
+        return chunked.cast(pa.int64()), 0
+    if pa.types.is_string(chunked.type) or pa.types.is_large_string(chunked.type):
+        chunked = _parse_times(chunked, what)
+    if pa.types.is_date(chunked.type):
+        chunked = chunked.cast(pa.timestamp("s" if pa.types.is_date32(chunked.type) else "ms"))
+    if not pa.types.is_timestamp(chunked.type):
+        raise SchemaMismatch(f"{what} holds {chunked.type}, not timestamps", hint="convert it to timestamps (UTC)")
+    micros, count = _to_micros(chunked, what, round_up=round_up)
+    bounds = pc.min_max(micros)
+    low, high = bounds["min"].as_py(), bounds["max"].as_py()
+    if low is not None and (low < MIN_US or high > MAX_US):
+        raise SchemaMismatch(f"{what} holds an instant outside the years 1 to 9999", hint="mend it")
+    return micros, count
+
+
+def _to_micros(values: pa.ChunkedArray, what: str, *, round_up: bool) -> tuple[pa.ChunkedArray, int]:
+    unit, raw = values.type.unit, values.cast(pa.int64())
+    if unit != "ns":
+        factor = {"s": 1_000_000, "ms": 1_000, "us": 1}[unit]
+        try:
+            return (raw if factor == 1 else pc.multiply_checked(raw, factor)), 0
+        except pa.ArrowInvalid:
+            raise SchemaMismatch(f"{what} holds an instant outside the years 1 to 9999", hint="mend it") from None
+    floor = _floor_div(raw, 1000)
+    rest = pc.subtract(raw, pc.multiply(floor, 1000))
+    inexact = pc.not_equal(rest, 0)
+    count = pc.sum(inexact.cast(pa.int64())).as_py() or 0
+    return (pc.add(floor, inexact.cast(pa.int64())) if round_up else floor), count
+
+
+def _parse_times(values: pa.ChunkedArray, what: str) -> pa.ChunkedArray:
+    """Text as times; either all name a zone, or none does and UTC is meant."""
+    try:
+        return values.cast(TIMESTAMP)
+    except pa.ArrowInvalid:
+        pass
+    try:
+        return pc.assume_timezone(values.cast(pa.timestamp("us")), "UTC")
+    except pa.ArrowInvalid as error:
+        raise SchemaMismatch(
+            f"{what} is not a time: {_first_line(error)}", hint="write RFC 3339, e.g. 2013-10-15T12:00:00Z"
+        ) from None
+
+
+def _floor_div(values: pa.ChunkedArray, divisor: int) -> pa.ChunkedArray:
+    truncated = pc.divide(values, divisor)
+    negative_rest = pc.less(pc.subtract(values, pc.multiply(truncated, divisor)), 0)
+    return pc.subtract(truncated, negative_rest.cast(pa.int64()))

@@ -1,0 +1,214 @@
+"""The one tree of errors that stook raises.
+
+It is a file of its own so that every room, backend and face shares one vocabulary of failure. Every room
+raises from it; only the faces in `stook.edge` translate it (to an exit code or an HTTP status). It must never
+import anything, and no class here may be raised without a message that names the thing, the place and the mend.
+
+The tree branches by what the reader should do::
+
+    StookError
+    ├── CallerError          fix the call
+    │   ├── InvalidDefinition     a definition, or the file it stands in, is wrong
+    │   ├── IncompatibleChange    the definition is fine but would break what is stored
+    │   ├── InvalidArgument       a value passed to a call is wrong
+    │   ├── InvalidSettings       stook.toml is wrong
+    │   ├── NotAProject           the folder holds no stook.toml
+    │   ├── UnknownFeature        a view or feature nobody defined
+    │   ├── UnknownObject         any other name nobody defined
+    │   ├── SchemaMismatch        data does not have the declared columns or types
+    │   ├── SourceUnreadable      a source is absent, empty or malformed
+    │   ├── TooLarge              a body or batch is over its limit
+    │   ├── Unauthorized          the token is missing or wrong
+    │   ├── PickleRefused         loading code was not allowed
+    │   ├── NotSupported          the engine declares that it cannot do this
+    │   └── NotRemote             only an embedded platform can do this
+    ├── TryAgain             wait `retry_after_s`, then repeat the same call
+    │   ├── EngineUnavailable     an engine does not answer
+    │   ├── Conflict              somebody else changed it first
+    │   ├── Busy                  somebody else holds it now, or load is too high
+    │   └── DiskFull              no space; nothing stored was harmed
+    └── Fault                ours, or the machine's: report it
+        ├── CorruptStore          stored bytes do not read back
+        └── NewerStore            the store was written by a newer stook
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+SUGGESTIONS_MAX = 3
+
+
+class StookError(Exception):
+    """The root. `message` says what and where, `hint` says the mend, `code` is the same over every door."""
+
+    code = "error"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class CallerError(StookError):
+    """The call, or a file it names, is wrong; repeating it unchanged fails again."""
+
+    code = "invalid_call"
+
+
+class InvalidDefinition(CallerError):
+    """A definition is wrong in itself, or the file that holds it cannot be read."""
+
+    code = "invalid_definition"
+
+
+class IncompatibleChange(CallerError):
+    """The new definition would break data already stored; the hint says how to proceed."""
+
+    code = "incompatible_change"
+
+
+class InvalidArgument(CallerError):
+    """A value passed to a call is out of its bounds or of the wrong kind."""
+
+    code = "invalid_argument"
+
+
+class InvalidSettings(CallerError):
+    """`stook.toml` names an unknown field or a value out of bounds."""
+
+    code = "invalid_settings"
+
+
+class NotAProject(CallerError):
+    """The folder holds no `stook.toml`."""
+
+    code = "not_a_project"
+
+
+class UnknownFeature(CallerError):
+    """No such view, feature or service; the hint names near ones."""
+
+    code = "unknown_feature"
+
+
+class UnknownObject(CallerError):
+    """No such object of the kind asked for; the hint names near ones."""
+
+    code = "unknown_object"
+
+
+class SchemaMismatch(CallerError):
+    """Data lacks a column, or a column's values cannot be kept exactly in the declared type."""
+
+    code = "schema_mismatch"
+
+
+class SourceUnreadable(CallerError):
+    """A source's file is absent, empty or malformed, or its query fails."""
+
+    code = "source_unreadable"
+
+
+class TooLarge(CallerError):
+    """A body, batch or nesting depth is over its limit."""
+
+    code = "too_large"
+
+
+class Unauthorized(CallerError):
+    """The server wants a token, and the call carries none or another."""
+
+    code = "unauthorized"
+
+
+class PickleRefused(CallerError):
+    """The artefact is a pickle, which runs code when loaded, and `allow_pickle=True` was not said."""
+
+    code = "pickle_refused"
+
+
+class NotSupported(CallerError):
+    """The chosen engine declares that it lacks this ability."""
+
+    code = "not_supported"
+
+
+class NotRemote(CallerError):
+    """Only an embedded platform can do this; the hint names the command to run beside the project."""
+
+    code = "not_remote"
+
+
+class TryAgain(StookError):
+    """Nothing is wrong with the call; repeat it after `retry_after_s` seconds."""
+
+    code = "try_again"
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: float = 1.0) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class EngineUnavailable(TryAgain):
+    """An engine does not answer; what is stored is not in doubt."""
+
+    code = "engine_unavailable"
+
+
+class Conflict(TryAgain):
+    """Somebody else changed the same thing first; read it again and repeat."""
+
+    code = "conflict"
+
+
+class Busy(TryAgain):
+    """Somebody else holds what this call needs, or too much is asked at once."""
+
+    code = "busy"
+
+
+class DiskFull(TryAgain):
+    """The disk holding the store has no space left; nothing already stored was harmed."""
+
+    code = "disk_full"
+
+
+class Fault(StookError):
+    """Not the caller's doing."""
+
+    code = "fault"
+
+
+class CorruptStore(Fault):
+    """Stored bytes do not read back as they were written."""
+
+    code = "corrupt_store"
+
+
+class NewerStore(Fault):
+    """The store was written by a newer stook than this one."""
+
+    code = "newer_store"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint naming what is close to `name`, or what there is when nothing is close.
+
+    >>> did_you_mean("driver_stat", ["driver_stats", "customer"])
+    "did you mean 'driver_stats'?"
+    >>> did_you_mean("x", [])
+    'nothing is defined yet: run `stook apply`'
+    """
+    names = sorted(set(known))
+    if not names:
+        return "nothing is defined yet: run `stook apply`"
+    close = get_close_matches(name, names, n=SUGGESTIONS_MAX, cutoff=0.6)
+    if close:
+        return f"did you mean {' or '.join(repr(n) for n in close)}?"
+    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    return f"there is: {shown}"

@@ -1,0 +1,78 @@
+"""The door to the registry's store: typed records with revisions.
+
+It is a port so that SQLite and PostgreSQL serve the same registry. Registry, ingest, offline and models write
+records; the app watches. It must never learn a kind: kinds and their specs belong to the rooms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+ANY: Final = -1
+ABSENT: Final = 0
+SPEC_BYTES_MAX: Final = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Record:
+    """One stored object. `revision` is the store's revision at its last write, `created` at its first; `spec` is
+    a JSON object. Treat `spec` as frozen."""
+
+    kind: str
+    name: str
+    spec: dict[str, Any]
+    revision: int
+    created: int
+
+
+@dataclass(frozen=True)
+class Put:
+    """Write `spec` where the record's revision is `expected` (ABSENT: it must not exist; ANY: whatever it is)."""
+
+    kind: str
+    name: str
+    spec: dict[str, Any]
+    expected: int = ANY
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Delete the record where its revision is `expected` (ANY: whatever it is, also absent)."""
+
+    kind: str
+    name: str
+    expected: int = ANY
+
+
+Change = Put | Delete
+
+
+class Records(Protocol):
+    """Records by (kind, name). One revision counter for the whole store grows by one with each commit."""
+
+    def get(self, kind: str, name: str) -> Record | None:
+        """The record, or None."""
+        ...
+
+    def list(self, kind: str | None = None) -> list[Record]:
+        """All records of the kind (None: of every kind) by kind and name, from one state."""
+        ...
+
+    def commit(self, changes: Sequence[Change], *, expected_revision: int = ANY) -> int:
+        """Applies all changes or none, durably; returns the store's new revision.
+
+        Raises Conflict when a record's revision is not the one expected or, with `expected_revision`, when the
+        store's is not. With no changes nothing is written and the present revision is returned. Raises
+        EngineUnavailable, DiskFull.
+        """
+        ...
+
+    def revision(self) -> int:
+        """The store's revision; 0 when nothing was ever written. Cheap enough to poll every 100 ms."""
+        ...
+
+    def close(self) -> None:
+        """Releases what is held. Idempotent."""
+        ...

@@ -1,0 +1,112 @@
+"""Online results as Arrow, pandas and Polars.
+
+It is a file of its own so that `core.results` loads without Arrow. Only `core.results` and retrievals call it.
+It must never change a value: integers with nulls stay integers in every form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from stook.core.arrow import TIMESTAMP, from_arrow, to_arrow
+from stook.core.errors import NotSupported
+from stook.core.statuses import NO_TIME, STATUS_NAMES, OnlineColumn
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+    from stook.core.dtypes import DType
+
+Keys = Sequence[tuple[str, "DType | None", Any]]
+
+STATUS_TYPE = pa.dictionary(pa.int8(), pa.string())
+_STATUS_DICTIONARY = pa.array(STATUS_NAMES, pa.string())
+
+
+def to_table(keys: Keys, columns: Sequence[OnlineColumn]) -> pa.Table:
+    """The whole answer: keys, then value, status and event time of each feature.
+
+    Columns of one view share their status and time arrays, so those are built once a view.
+    """
+    names, arrays = _keys(keys)
+    shared: dict[int, Any] = {}
+    for column in columns:
+        statuses = shared.get(id(column.statuses))
+        if statuses is None:
+            statuses = shared[id(column.statuses)] = _statuses(column.statuses)
+        times = shared.get(id(column.event_us))
+        if times is None:
+            times = shared[id(column.event_us)] = _times(column.event_us)
+        names += [column.name, f"{column.name}__status", f"{column.name}__event_timestamp"]
+        arrays += [_values(column.values, column.dtype), statuses, times]
+    return pa.Table.from_arrays(arrays, names=names)
+
+
+def values_table(keys: Keys, columns: Sequence[OnlineColumn]) -> pa.Table:
+    """Keys and features alone."""
+    names, arrays = _keys(keys)
+    for column in columns:
+        names.append(column.name)
+        arrays.append(_values(column.values, column.dtype))
+    return pa.Table.from_arrays(arrays, names=names)
+
+
+def to_pandas(table: pa.Table) -> pd.DataFrame:
+    """A pandas DataFrame that keeps integers and booleans with nulls exact, by pandas' nullable types.
+
+    Raises NotSupported naming the install command when pandas is missing.
+    """
+    try:
+        import pandas as pd
+    except ImportError:
+        raise NotSupported("to_df() needs pandas, which is not installed", hint="pip install pandas") from None
+    nullable = {
+        pa.bool_(): pd.BooleanDtype(), pa.int8(): pd.Int8Dtype(), pa.int16(): pd.Int16Dtype(),
+        pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype(), pa.uint8(): pd.UInt8Dtype(),
+        pa.uint16(): pd.UInt16Dtype(), pa.uint32(): pd.UInt32Dtype(), pa.uint64(): pd.UInt64Dtype(),
+    }  # fmt: skip
+    with_nulls = {field.type for field, column in zip(table.schema, table.columns, strict=True) if column.null_count}
+    exact = {arrow: dtype for arrow, dtype in nullable.items() if arrow in with_nulls}
+    return table.to_pandas(types_mapper=exact.get)
+
+
+def to_polars(table: pa.Table) -> pl.DataFrame:
+    """A Polars DataFrame. Raises NotSupported naming the install command when Polars is missing."""
+    try:
+        import polars as pl
+    except ImportError:
+        raise NotSupported("to_polars() needs Polars, which is not installed", hint="pip install polars") from None
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _keys(keys: Keys) -> tuple[list[str], list[Any]]:
+    names = [name for name, _, _ in keys]
+    arrays = [_values(values, dtype) for _, dtype, values in keys]
+    return names, arrays
+
+
+def _values(values: Any, dtype: DType | None) -> Any:
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values
+    if dtype is None:
+        guessed = pa.array(values)
+        dtype = from_arrow(guessed.type)
+        return guessed if dtype is None else guessed.cast(to_arrow(dtype))
+    return pa.array(values, to_arrow(dtype))
+
+
+def _statuses(statuses: Any) -> Any:
+    codes = np.asarray(statuses, dtype=np.int8)
+    return pa.DictionaryArray.from_arrays(pa.array(codes), _STATUS_DICTIONARY)
+
+
+def _times(event_us: Any) -> Any:
+    micros = np.asarray(event_us, dtype=np.int64)
+    return pa.array(micros, mask=micros == NO_TIME).cast(TIMESTAMP)

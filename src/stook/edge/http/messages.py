@@ -1,0 +1,184 @@
+"""What is said over HTTP: every request's and answer's shape, as types.
+
+They are a file of their own because decoding, the OpenAPI document and people all read the same shapes. Handlers
+decode into the requests; `openapi` describes both. They must never hold logic: unknown fields and wrong types are
+refused by msgspec from these declarations alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Cells = list[Any]
+Columns = dict[str, list[Any]]
+
+
+class FeatureSet(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A view's features under another name or found by other key columns; `features` left out: all of them."""
+
+    view: str
+    features: list[str] | None = None
+    name: str | None = None
+    join_key_map: dict[str, str] = {}
+
+
+class OnlineRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Which features of which entities. Give `features` (`view:feature` references) or `feature_service`, and
+    `entities` (columns) or `entity_rows` (objects)."""
+
+    features: list[str | FeatureSet] | None = None
+    feature_service: str | None = None
+    entities: Columns | None = None
+    entity_rows: list[dict[str, Any]] | None = None
+    full_feature_names: bool = False
+    int64: Literal["number", "string"] = "number"
+
+
+class PushRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Rows for a view, or for every view of a push source. The last two fields are Feast's and mean nothing here."""
+
+    df: Columns
+    push_source_name: str | None = None
+    view: str | None = None
+    to: str = "both"
+    allow_registry_cache: bool = True
+    transform_on_write: bool = True
+
+
+class MaterializeRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Brings rows with `start <= event time <= end` online. `start_ts`, `end_ts` and `feature_views` are Feast's
+    names for `start`, `end` and `views`."""
+
+    start: str | None = None
+    end: str | None = None
+    views: list[str] | None = None
+    replace: bool = False
+    start_ts: str | None = None
+    end_ts: str | None = None
+    feature_views: list[str] | None = None
+
+
+class IncrementalRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Brings rows with event times in (last end, end] online, and whatever arrived late."""
+
+    end: str | None = None
+    views: list[str] | None = None
+    end_ts: str | None = None
+    feature_views: list[str] | None = None
+
+
+class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The entities whose features are looked up, and the model's other inputs, a value each or one for all."""
+
+    entities: Columns | None = None
+    entity_rows: list[dict[str, Any]] | None = None
+    request: dict[str, Any] | None = None
+    int64: Literal["number", "string"] = "number"
+
+
+class ColumnAnswer(msgspec.Struct):
+    """One column, in the order of the entity rows."""
+
+    values: list[Any]
+    statuses: list[Literal["PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE", "ERROR"]]
+    event_timestamps: list[str | None]
+    ages: list[float | None]
+
+
+class AnswerNames(msgspec.Struct):
+    """Join keys first, then features in the order asked."""
+
+    feature_names: list[str]
+
+
+class OnlineAnswer(msgspec.Struct):
+    """`results` stand in the order of `metadata.feature_names`."""
+
+    metadata: AnswerNames
+    results: list[ColumnAnswer]
+
+
+class PushAnswer(msgspec.Struct):
+    """Rows pushed, the views they reached, and the position of the log that holds them."""
+
+    rows: int
+    views: list[str]
+    position: int
+
+
+class MaterializedView(msgspec.Struct):
+    """What a materialization did to one view."""
+
+    view: str
+    rows: int
+    seconds: float
+    mode: str
+    generation: int | None
+    start: str | None
+    end: str
+    resumed_rows: int
+
+
+class MaterializeAnswer(msgspec.Struct):
+    """One entry a view."""
+
+    views: list[MaterializedView]
+
+
+class PredictAnswer(msgspec.Struct):
+    """Predictions, the release that made them, and the features that went in, by name."""
+
+    predictions: list[Any]
+    release: str
+    features: Columns
+    statuses: dict[str, list[str]]
+    event_timestamps: dict[str, list[str | None]]
+    ages: dict[str, list[float | None]]
+
+
+class HealthAnswer(msgspec.Struct):
+    """The process answers. `clock` is "frozen" in replays; `now` is the platform's time."""
+
+    status: str
+    project: str
+    clock: Literal["running", "frozen"]
+    now: str
+
+
+class ReadyAnswer(msgspec.Struct):
+    """The registry and the online store answer too."""
+
+    status: str
+    feature_views: int
+
+
+class ObjectAnswer(msgspec.Struct):
+    """One stored object."""
+
+    kind: str
+    name: str
+    spec: dict[str, Any]
+    revision: int
+    created: int
+
+
+class ObjectsAnswer(msgspec.Struct):
+    """All stored objects of a kind, by name."""
+
+    objects: list[ObjectAnswer]
+
+
+class ErrorDetail(msgspec.Struct):
+    """`code` is stable; `message` says what and where, `hint` the mend."""
+
+    code: str
+    message: str
+    hint: str
+
+
+class ErrorAnswer(msgspec.Struct):
+    """Every answer with a status of 400 or more."""
+
+    error: ErrorDetail

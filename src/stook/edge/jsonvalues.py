@@ -1,0 +1,325 @@
+"""Values in JSON, both ways, whole columns at a time, by logical type.
+
+It is a file of its own because JSON lacks most of our types, and every face that speaks it must spell them alike.
+The HTTP server calls it. It is pure; Python objects per cell exist here and nowhere before. It must never round:
+what JSON's form does not say exactly is refused.
+
+Spelling: 64-bit integers are exact numbers, or text where asked; NaN and infinities `"NaN"`, `"Infinity"`,
+`"-Infinity"`; bytes base64; decimals and times of day text; dates `YYYY-MM-DD`; timestamps RFC 3339 UTC; arrays
+and vectors arrays; structs objects; maps arrays of [key, value].
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Callable, Sequence
+from datetime import date, datetime, time
+from decimal import Decimal as PyDecimal
+from decimal import InvalidOperation
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from stook.core import dtypes
+from stook.core.arrow import to_arrow
+from stook.core.dtypes import Array, Decimal, DType, Map, Struct, Vector
+from stook.core.errors import InvalidArgument, SchemaMismatch
+from stook.core.instants import MICROS_PER_SECOND, to_datetime, to_rfc3339, to_us
+from stook.core.statuses import NO_TIME, STATUS_NAMES
+
+Convert = Callable[[Any], Any]
+TYPES_KEPT_MAX: Final = 4_096
+NON_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_WIDE: Final = (dtypes.Int64, dtypes.UInt64)
+_STATUSES: Final = [f'"{name}"'.encode() for name in STATUS_NAMES]
+_NULL: Final = b"null"
+encode: Final = msgspec.json.Encoder().encode
+
+
+def values_json(values: Any, dtype: DType | None, *, int64_text: bool = False) -> msgspec.Raw:
+    """A column as a JSON array: `values` is a list, or an Arrow array of the type.
+
+    >>> values_json([1.5, None, math.inf], dtypes.Float64)
+    Raw(b'[1.5,null,"Infinity"]')
+    >>> values_json([2**60], dtypes.Int64, int64_text=True)
+    Raw(b'["1152921504606846976"]')
+    """
+    cells = values if isinstance(values, list) else _cells(values)
+    one = None if dtype is None else _to_json(dtype, int64_text)
+    if one is not None:
+        cells = [None if cell is None else one(cell) for cell in cells]
+    return msgspec.Raw(encode(cells))
+
+
+def plain_json(values: Any) -> msgspec.Raw:
+    """A column of no declared type, such as predictions: numbers, text or lists of them.
+
+    >>> plain_json([1, math.nan, [0.5, 0.5], "late"])
+    Raw(b'[1,"NaN",[0.5,0.5],"late"]')
+    """
+    cells = values if isinstance(values, list) else values.to_pylist()
+    return msgspec.Raw(encode([_plain(cell) for cell in cells]))
+
+
+def statuses_json(statuses: Any) -> msgspec.Raw:
+    """Status numbers (a list or a NumPy array) as their names.
+
+    >>> statuses_json([0, 2])
+    Raw(b'["PRESENT","NOT_FOUND"]')
+    """
+    codes = statuses if isinstance(statuses, list) else statuses.tolist()
+    return msgspec.Raw(b"[%b]" % b",".join([_STATUSES[code] for code in codes]))
+
+
+def times_json(event_us: Any) -> msgspec.Raw:
+    """Microseconds (a list or a NumPy int64 array; NO_TIME: null) as RFC 3339 text.
+
+    >>> times_json([0, NO_TIME])
+    Raw(b'["1970-01-01T00:00:00Z",null]')
+    """
+    if isinstance(event_us, list):
+        texts = [_NULL if us == NO_TIME else b'"%b"' % to_rfc3339(us).encode() for us in event_us]
+    else:
+        fine = np.datetime_as_string(event_us.astype("M8[us]"), unit="us")
+        whole = np.datetime_as_string(event_us.astype("M8[us]").astype("M8[s]"), unit="s")
+        spelled = np.where(event_us % MICROS_PER_SECOND == 0, whole, fine).astype("S26")
+        quoted = np.char.add(np.char.add(b'"', spelled), b'Z"')
+        texts = np.where(event_us == NO_TIME, _NULL, quoted).tolist()
+    return msgspec.Raw(b"[%b]" % b",".join(texts))
+
+
+def ages_json(event_us: Any, now_us: int) -> msgspec.Raw:
+    """Ages in seconds at `now_us`; null where there is no time.
+
+    >>> ages_json([0, NO_TIME], 2_500_000)
+    Raw(b'[2.5,null]')
+    """
+    micros = event_us if isinstance(event_us, list) else event_us.tolist()
+    return msgspec.Raw(encode([None if us == NO_TIME else (now_us - us) / MICROS_PER_SECOND for us in micros]))
+
+
+def _cells(values: Any) -> list[Any]:
+    """Python values of an Arrow array; plain numbers go through NumPy, which is several times faster."""
+    if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
+        return values.to_pylist()
+    if not values.null_count:
+        return values.to_numpy(zero_copy_only=False).tolist()
+    cells: list[Any] = values.fill_null(0).to_numpy(zero_copy_only=False).tolist()
+    for row in np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False)).tolist():
+        cells[row] = None
+    return cells
+
+
+def _finite(value: float) -> float | str:
+    if math.isfinite(value):
+        return value
+    return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+
+
+def _plain(cell: Any) -> Any:
+    if isinstance(cell, float):
+        return _finite(cell)
+    return [_plain(inner) for inner in cell] if isinstance(cell, list | tuple) else cell
+
+
+@lru_cache(TYPES_KEPT_MAX)
+def _to_json(dtype: DType, int64_text: bool) -> Convert | None:
+    """What makes one value of the type JSON; None where msgspec already spells it right."""
+    if dtype in dtypes.FLOATS:
+        return _finite
+    if dtype in _WIDE:
+        return str if int64_text else None
+    match dtype:
+        case Decimal():
+            return _decimal_text
+        case Array(element) | Vector(element, _):
+            return _each(_to_json(element, int64_text))
+        case Struct(fields):
+            return _fields([(name, _to_json(inner, int64_text)) for name, inner in fields])
+        case Map(key, value):
+            return _pairs(_to_json(key, int64_text), _to_json(value, int64_text))
+    return None
+
+
+def _decimal_text(value: PyDecimal) -> str:
+    return format(value, "f")
+
+
+def _apply(one: Convert | None, cell: Any) -> Any:
+    return cell if one is None or cell is None else one(cell)
+
+
+def _each(one: Convert | None) -> Convert | None:
+    return None if one is None else lambda cells: [_apply(one, cell) for cell in cells]
+
+
+def _fields(converters: Sequence[tuple[str, Convert | None]]) -> Convert | None:
+    if all(one is None for _, one in converters):
+        return None
+    return lambda cell: {name: _apply(one, cell[name]) for name, one in converters}
+
+
+def _pairs(key: Convert | None, value: Convert | None) -> Convert | None:
+    if key is None and value is None:
+        return None
+    return lambda pairs: [(_apply(key, k), _apply(value, v)) for k, v in pairs]
+
+
+def column_from_json(cells: list[Any], dtype: DType, what: str, *, int64_text: bool = False) -> Any:
+    """A column of JSON values as Python values of the type, or as an Arrow array where the type is nested.
+
+    Numbers stay as they are: whoever receives them checks them against the type. With `int64_text`, or in any
+    case for values, text is taken for 64-bit integers. Raises SchemaMismatch naming `what` and the row.
+
+    >>> column_from_json(["NaN", 2], dtypes.Float64, "x")
+    [nan, 2]
+    >>> column_from_json(["YWI="], dtypes.Bytes, "x")
+    [b'ab']
+    """
+    one = _from_json(dtype, int64_text)
+    if one is None:
+        return cells
+    converted = []
+    for row, cell in enumerate(cells):
+        try:
+            converted.append(None if cell is None else one(cell))
+        except (ValueError, TypeError, KeyError, InvalidOperation, InvalidArgument, binascii.Error):
+            shown = repr(cell)
+            shown = shown if len(shown) <= 80 else shown[:77] + "..."
+            raise SchemaMismatch(f"{what} is {shown} in row {row}, not {dtype}", hint=_hint(dtype)) from None
+    if isinstance(dtype, Array | Vector | Struct | Map):
+        return _nested_array(converted, dtype, what)
+    return converted
+
+
+def _nested_array(cells: list[Any], dtype: DType, what: str) -> pa.Array:
+    try:
+        return pa.array(cells, to_arrow(dtype))
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        line = str(error).partition("\n")[0]
+        raise SchemaMismatch(f"{what} is not {dtype}: {line}", hint=_hint(dtype)) from None
+
+
+_HINTS: Final[dict[DType, str]] = {
+    dtypes.Bytes: "give base64 text",
+    dtypes.Date: 'give text as "2013-10-15"',
+    dtypes.Time: 'give text as "12:30:00"',
+    dtypes.Timestamp: 'give text as "2013-10-15T12:00:00Z"',
+}
+
+
+def _hint(dtype: DType) -> str:
+    match dtype:
+        case Decimal():
+            return 'give decimals as text, "12.50"'
+        case Struct():
+            return "give an object with the declared fields"
+        case Map():
+            return "give an array of [key, value] pairs"
+        case Array() | Vector():
+            return "give an array of values"
+    return _HINTS.get(dtype, "give a number")
+
+
+@lru_cache(TYPES_KEPT_MAX)
+def _from_json(dtype: DType, int64_text: bool) -> Convert | None:
+    if dtype in dtypes.FLOATS:
+        return _float
+    if dtype in _WIDE:
+        return _integer_text if int64_text else None
+    match dtype:
+        case Decimal():
+            return _decimal
+        case Array(element) | Vector(element, _):
+            one = _strict(element)
+            return lambda cells: [None if cell is None else one(cell) for cell in _listed(cells)]
+        case Struct(fields):
+            return _struct_reader([(name, _strict(inner)) for name, inner in fields])
+        case Map(key, value):
+            return _map_reader(_strict(key), _strict(value))
+    return _SIMPLE.get(dtype)
+
+
+def _strict(dtype: DType) -> Convert:
+    """Inside nested values nobody checks after us: Arrow would make 1 of 1.5."""
+    one = _from_json(dtype, True)
+    if dtype in dtypes.INTEGERS:
+        return _integer_text
+    if dtype in (dtypes.String, dtypes.Bool):
+        kind = str if dtype == dtypes.String else bool
+        return lambda cell: _of_kind(cell, kind)
+    assert one is not None
+    return one
+
+
+def _of_kind(cell: Any, kind: type) -> Any:
+    if not isinstance(cell, kind):
+        raise TypeError
+    return cell
+
+
+def _integer_text(cell: Any) -> int:
+    if isinstance(cell, bool) or not isinstance(cell, int | str):
+        raise TypeError
+    return int(cell)
+
+
+def _float(cell: Any) -> Any:
+    if isinstance(cell, str):
+        return NON_FINITE[cell]
+    if isinstance(cell, bool) or not isinstance(cell, int | float):
+        raise TypeError
+    return cell
+
+
+def _decimal(cell: Any) -> PyDecimal:
+    if isinstance(cell, bool) or not isinstance(cell, int | str):
+        raise TypeError
+    value = PyDecimal(cell)
+    if not value.is_finite():
+        raise ValueError
+    return value
+
+
+def _bytes(cell: Any) -> bytes:
+    return base64.b64decode(_of_kind(cell, str), validate=True)
+
+
+def _timestamp(cell: Any) -> datetime:
+    return to_datetime(to_us(_of_kind(cell, str)))
+
+
+_SIMPLE: Final[dict[DType, Convert]] = {
+    dtypes.Bytes: _bytes,
+    dtypes.Date: lambda cell: date.fromisoformat(_of_kind(cell, str)),
+    dtypes.Time: lambda cell: time.fromisoformat(_of_kind(cell, str)),
+    dtypes.Timestamp: _timestamp,
+}
+
+
+def _listed(cell: Any) -> list[Any]:
+    listed: list[Any] = _of_kind(cell, list)
+    return listed
+
+
+def _struct_reader(readers: Sequence[tuple[str, Convert]]) -> Convert:
+    names = {name for name, _ in readers}
+
+    def read(cell: Any) -> dict[str, Any]:
+        if not isinstance(cell, dict) or not cell.keys() <= names:
+            raise TypeError
+        return {name: None if cell.get(name) is None else one(cell[name]) for name, one in readers}
+
+    return read
+
+
+def _map_reader(key: Convert, value: Convert) -> Convert:
+    def read(cell: Any) -> list[tuple[Any, Any]]:
+        return [(key(k), None if v is None else value(v)) for k, v in _listed(cell)]
+
+    return read

@@ -1,0 +1,247 @@
+"""Materialization: the newest row of each entity, from history into the online store.
+
+It is a file of its own because it ties windows, history, codec and store together, in an order that survives
+being killed anywhere. The app calls it. It must never move a watermark before the rows it speaks of are online,
+and never hold more than a chunk of rows.
+
+Order of acts: pin and record the file numbers; load chunks (each durable, each remembered); switch the
+generation; drop old generations; move the watermark by compare-and-set. A run killed between any two of them is
+repeated by calling it again: loads resume behind their last chunk, upserts are harmless when repeated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Final, Literal
+
+import pyarrow as pa
+
+from stook.core.errors import InvalidArgument
+from stook.core.plans import SourceSnapshot, Window
+from stook.core.ports.clock import Clock
+from stook.core.ports.engine import Engine
+from stook.core.ports.keyvalue import GenerationState, KeyValue
+from stook.core.ports.locks import Locks
+from stook.core.ports.records import ABSENT, ANY, Change, Delete, Put, Records
+from stook.core.settings import Limits
+from stook.core.specs import ViewSpec
+from stook.ingest.histories import PinnedHistory, pin_history
+from stook.ingest.pushes import Pushes
+from stook.ingest.windows import Sight, Watermark, after_full, after_incremental, full_window, incremental_window
+from stook.online.write import encode_rows, space
+
+WATERMARK: Final = "watermark"
+PINNED: Final = "pinned-source"
+PROGRESS: Final = "materialization"
+LOCK_WAIT_S: Final = 3_600.0
+
+Progress = Callable[[str, int, int], None]
+Mode = Literal["load", "upsert"]
+
+
+@dataclass(frozen=True)
+class Materialized:
+    """What a run did to one view: keys written (before the write rule), seconds, and how."""
+
+    view: str
+    rows: int
+    seconds: float
+    mode: Mode
+    generation: int | None
+    start_us: int | None
+    end_us: int
+    resumed_rows: int = 0
+
+
+@dataclass(frozen=True)
+class MaterializePorts:
+    """The doors that a materialization goes through."""
+
+    engine: Engine
+    online: KeyValue
+    records: Records
+    locks: Locks
+    clock: Clock
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the caller asked for; `end_us` as given, perhaps later than now."""
+
+    start_us: int | None
+    end_us: int
+    incremental: bool
+    replace_all: bool = False
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One decided run: what is read, how it is written, and what an interrupted one had done already."""
+
+    view: ViewSpec
+    pinned: PinnedHistory
+    window: Window
+    mode: Mode
+    token: str
+    live: int | None
+    done_rows: int
+
+
+class Materializer:
+    """Runs materializations, one view at a time under the view's lock."""
+
+    def __init__(self, ports: MaterializePorts, pushes: Pushes, limits: Limits) -> None:
+        self._ports = ports
+        self._pushes = pushes
+        self._limits = limits
+
+    def full(
+        self, view: ViewSpec, start_us: int | None, end_us: int, *, replace_all: bool, progress: Progress
+    ) -> Materialized:
+        """`materialize(start, end)`: upserts, or a new generation with `replace_all` or where nothing is loaded yet.
+
+        Raises InvalidArgument, SourceUnreadable, SchemaMismatch, Conflict, Busy, DiskFull, EngineUnavailable.
+        """
+        return self._locked(view, _Asked(start_us, end_us, False, replace_all), progress)
+
+    def incremental(self, view: ViewSpec, end_us: int, *, progress: Progress) -> Materialized:
+        """`materialize_incremental(end)`: what is new since the last run, and what arrived late. Raises as `full`."""
+        return self._locked(view, _Asked(None, end_us, True), progress)
+
+    def _locked(self, view: ViewSpec, asked: _Asked, progress: Progress) -> Materialized:
+        if not view.online:
+            raise InvalidArgument(f"feature view {view.name!r} is not online", hint="define it with online=True")
+        if not asked.incremental:
+            full_window(asked.start_us, asked.end_us, now_us=asked.end_us)  # a wrong call fails before it waits
+        with self._ports.locks.hold(f"materialize-{view.uid}", wait_s=LOCK_WAIT_S):
+            started = self._ports.clock.monotonic_s()
+            self._pushes.catch_up()
+            mark, mark_revision = self._watermark(view)
+            run = self._decide(view, asked, mark)
+            sight, rows, generation = self._carry_out(run, progress)
+            if asked.incremental:
+                after: Watermark | None = after_incremental(mark, run.window, view.uid, sight)
+            else:
+                after = after_full(mark, run.window, view.uid, sight, fresh=asked.replace_all)
+            changes: list[Change] = [Delete(PROGRESS, view.uid)]
+            if after is not None:
+                changes.append(Put(WATERMARK, view.name, after.to_spec(), mark_revision))
+            self._ports.records.commit(changes)
+            seconds = self._ports.clock.monotonic_s() - started
+            bounds = (run.window.start_us, run.window.end_us)
+            return Materialized(view.name, rows, seconds, run.mode, generation, *bounds, resumed_rows=run.done_rows)
+
+    def _watermark(self, view: ViewSpec) -> tuple[Watermark | None, int]:
+        record = self._ports.records.get(WATERMARK, view.name)
+        if record is None:
+            return None, ABSENT
+        mark = Watermark.from_spec(record.spec)
+        return (mark if mark.uid == view.uid else None), record.revision
+
+    def _decide(self, view: ViewSpec, asked: _Asked, mark: Watermark | None) -> _Run:
+        pinned = self._pin(view, mark)
+        now_us = self._ports.clock.now_us()
+        token = _token(view, pinned, asked, mark)
+        record = self._ports.records.get(PROGRESS, view.uid)
+        unfinished = record.spec if record is not None and record.spec["token"] == token else None
+        if unfinished is not None:  # the same call, interrupted: "now" stays what it was then
+            now_us = unfinished["now_us"]
+        else:
+            spec = {"token": token, "now_us": now_us, "rows": 0}
+            self._ports.records.commit([Put(PROGRESS, view.uid, spec, ANY)])
+        if asked.incremental:
+            window = incremental_window(mark, pinned.history.source, asked.end_us, now_us=now_us)
+        else:
+            window = full_window(asked.start_us, max(asked.end_us, asked.start_us or asked.end_us), now_us=now_us)
+        generations = self._ports.online.generations(space(view))
+        live = next((g.number for g in generations if g.state is GenerationState.LIVE), None)
+        mode: Mode = "load" if asked.replace_all or live is None else "upsert"
+        done = 0
+        if mode == "load":
+            load = self._ports.online.begin_load(space(view), token=token, now_us=now_us)
+            done = load.rows
+        elif unfinished is not None:
+            done = unfinished["rows"]
+        return _Run(view, pinned, window, mode, token, live, done)
+
+    def _pin(self, view: ViewSpec, mark: Watermark | None) -> PinnedHistory:
+        """Pins the history and records the file numbers before any row with them is written."""
+        record = self._ports.records.get(PINNED, view.uid)
+        previous = None if record is None else SourceSnapshot.from_spec(record.spec)
+        if previous is None and mark is not None:
+            previous = mark.seen
+        pinned = pin_history(view, self._ports.engine, self._pushes, previous=previous, digests=True)
+        source = pinned.history.source
+        if source is not None and source != previous:
+            self._ports.records.commit([Put(PINNED, view.uid, source.to_spec(), ANY)])
+        return pinned
+
+    def _carry_out(self, run: _Run, progress: Progress) -> tuple[Sight, int, int | None]:
+        history = run.pinned.history
+        qualifying, keys, knowledge_us = self._ports.engine.counts(history, run.window)
+        sight = Sight(history.source, knowledge_us, run.pinned.push_position)
+        total = min(qualifying, keys)
+        progress(run.view.name, run.done_rows, total)
+        carry = self._load if run.mode == "load" else self._upsert
+        rows, generation = carry(run, total, progress)
+        return sight, rows, generation
+
+    def _batches(self, run: _Run) -> Iterator[pa.RecordBatch]:
+        """The run's batches behind those done: the same inputs give the same rows in the same order."""
+        skip = run.done_rows
+        for batch in self._ports.engine.newest(run.pinned.history, run.window, batch_rows=self._limits.chunk_rows):
+            if skip >= batch.num_rows:
+                skip -= batch.num_rows
+                continue
+            yield batch.slice(skip) if skip else batch
+            skip = 0
+
+    def _load(self, run: _Run, total: int, progress: Progress) -> tuple[int, int | None]:
+        online, name = self._ports.online, space(run.view)
+        generation = online.begin_load(name, token=run.token, now_us=self._ports.clock.now_us()).generation
+        done = run.done_rows
+        for batch in self._batches(run):
+            online.load(name, generation, encode_rows(run.view, batch).rows)
+            done += batch.num_rows
+            progress(run.view.name, done, max(total, done))
+        online.activate(name, generation, expected=run.live)
+        self._drop_old(name)
+        return done, generation
+
+    def _upsert(self, run: _Run, total: int, progress: Progress) -> tuple[int, int | None]:
+        done = run.done_rows
+        for batch in self._batches(run):
+            self._ports.online.put_newest([(space(run.view), encode_rows(run.view, batch).rows)])
+            done += batch.num_rows
+            record = self._ports.records.get(PROGRESS, run.view.uid)
+            if record is not None:
+                self._ports.records.commit(
+                    [Put(PROGRESS, run.view.uid, {**record.spec, "rows": done}, record.revision)]
+                )
+            progress(run.view.name, done, max(total, done))
+        return done, None
+
+    def _drop_old(self, name: str) -> None:
+        """Keeps the live generation and the newest others, as many as the setting says."""
+        generations = self._ports.online.generations(name)
+        ready = [g.number for g in generations if g.state is GenerationState.READY]
+        keep = self._limits.generations_kept - 1
+        for number in ready[: len(ready) - keep] if keep else ready:
+            self._ports.online.drop(name, number)
+
+
+def _token(view: ViewSpec, pinned: PinnedHistory, asked: _Asked, mark: Watermark | None) -> str:
+    """Names a run by everything that decides its rows but the clock, so that only the very same run is resumed."""
+    source = pinned.history.source
+    facts = {
+        "uid": view.uid,
+        "revision": view.schema.revision,
+        "source": None if source is None else source.to_spec(),
+        "pushes": pinned.push_position,
+        "asked": asdict(asked),
+        "watermark": None if mark is None else mark.to_spec(),
+    }
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()

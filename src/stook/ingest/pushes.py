@@ -1,0 +1,258 @@
+"""The push path: log first, then the online store, later history.
+
+It is a file of its own because it is the one place where "acknowledged" is given its meaning. The app calls it
+for pushes, deletes and replay; histories read the log's tail through it. It must never apply a row online that is
+not in the log, and never truncate the log before history and the online store both hold its rows.
+
+Invariants
+- A push returns only after its entries are in the log, which is durable, and all entries up to them are online.
+- The online store's position only ever covers entries all of which it holds: whoever applies starts at the stored
+  position, so an entry whose writer died between log and store is applied by the next one.
+- A fold appends to each view's table with the log position it reaches, so that doing it twice is doing it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stook.core.arrow import arrow_schema, conform, to_arrow
+from stook.core.dtypes import Bool, DType, Int64
+from stook.core.errors import Busy, Conflict, InvalidArgument
+from stook.core.plans import TableSnapshot
+from stook.core.ports.clock import Clock
+from stook.core.ports.keyvalue import KeyValue, Row
+from stook.core.ports.locks import Locks
+from stook.core.ports.log import Log
+from stook.core.ports.tables import Tables
+from stook.core.rows import ARRIVAL, DELETED, EVENT_US, KNOWLEDGE_US
+from stook.core.settings import Limits
+from stook.core.specs import Column, ViewSpec
+from stook.ingest.accept import accept_delete, accept_push, check_not_future
+from stook.ingest.entries import STREAM, EntryHeader, PushEntry, Target, decode_entry, encode_entries
+from stook.online.write import encode_rows, space
+from stook.registry.catalogue import Catalogue
+
+READ_ENTRIES_MAX: Final = 256
+FOLD_LOCK: Final = "fold"
+REPLAY_ATTEMPTS: Final = 5
+TABLE_PREFIX: Final = "push/"
+ORDER: Final = (Column(EVENT_US, Int64), Column(KNOWLEDGE_US, Int64), Column(ARRIVAL, Int64), Column(DELETED, Bool))
+
+
+@dataclass(frozen=True)
+class Acknowledgement:
+    """What a push did: rows per view, and the log position that holds them (0 when there was no row)."""
+
+    rows: int
+    views: tuple[str, ...]
+    position: int
+
+
+@dataclass(frozen=True)
+class PushPorts:
+    """The doors that pushes go through."""
+
+    log: Log
+    online: KeyValue
+    tables: Tables
+    locks: Locks
+    clock: Clock
+
+
+class Pushes:
+    """Pushes, deletes, replay and folding, over five ports. Safe from several threads and processes."""
+
+    def __init__(self, ports: PushPorts, limits: Limits, catalogue: Callable[[], Catalogue]) -> None:
+        self._ports = ports
+        self._limits = limits
+        self._catalogue = catalogue
+
+    def push(self, name: str, data: Any, to: Target) -> Acknowledgement:
+        """Pushes a table to a view, or to every view of a push source; durable and visible once it returns.
+
+        All views' rows go into the log together. Raises UnknownObject, SchemaMismatch, InvalidArgument before
+        anything is written; EngineUnavailable, DiskFull.
+        """
+        now_us = self._ports.clock.now_us()
+        through_us = now_us + self._limits.future_tolerance_ms * 1_000
+        views = self._catalogue().pushed_views(name)
+        payloads: list[bytes] = []
+        rows = 0
+        for view in views:
+            accepted = accept_push(view, data, now_us=now_us)
+            if to is Target.ONLINE:
+                if not view.online:
+                    raise InvalidArgument(f"feature view {view.name!r} is not online", hint='push it with to="offline"')
+                check_not_future(accepted, through_us, view.name)
+            payloads += encode_entries(_header(view, to, now_us, through_us), accepted)
+            rows = max(rows, accepted.num_rows)
+        return self._append(payloads, rows, tuple(v.name for v in views))
+
+    def delete_rows(self, view: ViewSpec, keys: Any) -> Acknowledgement:
+        """Writes a tombstone dated now for each entity, online and in history; durable once it returns."""
+        now_us = self._ports.clock.now_us()
+        accepted = accept_delete(view, keys, now_us=now_us)
+        payloads = encode_entries(_header(view, Target.BOTH, now_us, now_us), accepted)
+        return self._append(payloads, accepted.num_rows, (view.name,))
+
+    def _append(self, payloads: Sequence[bytes], rows: int, views: tuple[str, ...]) -> Acknowledgement:
+        if not payloads:
+            return Acknowledgement(0, views, 0)
+        position = self._ports.log.append(STREAM, payloads)
+        self.catch_up()
+        self._fold_when_full()
+        return Acknowledgement(rows, views, position)
+
+    def catch_up(self) -> int:
+        """Applies to the online store every entry it does not hold yet; returns the position reached. Idempotent.
+
+        Entries of views that are gone are passed over. Raises EngineUnavailable, DiskFull, CorruptStore.
+        """
+        online, log = self._ports.online, self._ports.log
+        position = online.position(STREAM)
+        end = log.end(STREAM)
+        while position < end:
+            entries = log.read(STREAM, after=position, limit=READ_ENTRIES_MAX)
+            if not entries:
+                break
+            views = {v.uid: v for v in self._catalogue().views.values()}
+            writes: dict[str, list[Row]] = {}
+            for entry in map(decode_entry, entries):
+                view = views.get(entry.header.uid)
+                if view is not None and view.online and entry.to.online:
+                    rows = entry.rows.filter(pc.less_equal(entry.rows.column(EVENT_US), entry.header.online_through_us))
+                    for batch in align(rows, view).to_batches():
+                        writes.setdefault(space(view), []).extend(encode_rows(view, batch).rows)
+            position = entries[-1].position
+            online.put_newest(list(writes.items()), position=(STREAM, position))
+        return position
+
+    def _fold_when_full(self) -> None:
+        """Folds when enough has gathered; leaves it to whoever holds the lock."""
+        log = self._ports.log
+        if log.end(STREAM) - log.base(STREAM) >= self._limits.fold_rows // 100:
+            try:
+                self.fold(wait_s=0)
+            except Busy:
+                return
+
+    def fold(self, *, wait_s: float = 60.0) -> int:
+        """Moves the log's entries into each view's history table; returns the position through which it folded.
+
+        Raises Busy when another process folds now and does not end within `wait_s` seconds.
+        """
+        log = self._ports.log
+        with self._ports.locks.hold(FOLD_LOCK, wait_s=wait_s):
+            end = self.catch_up()
+            base = log.base(STREAM)
+            while base < end:
+                entries = log.read(STREAM, after=base, limit=READ_ENTRIES_MAX)
+                if not entries:
+                    break
+                through = entries[-1].position
+                self._fold_entries([decode_entry(e) for e in entries], through)
+                log.truncate(STREAM, through=through)
+                base = through
+            return base
+
+    def _fold_entries(self, entries: Iterable[PushEntry], through: int) -> None:
+        views = {v.uid: v for v in self._catalogue().views.values()}
+        gathered: dict[str, list[pa.Table]] = {}
+        for entry in entries:
+            view = views.get(entry.header.uid)
+            if view is not None and entry.to.offline:
+                gathered.setdefault(view.uid, []).append(align(entry.rows, view))
+        for uid, tables in gathered.items():
+            columns = history_columns(views[uid])
+            reader = pa.concat_tables(tables).to_reader()
+            store = self._ports.tables
+            if _folded(store, views[uid]) < through:
+                store.append(table_names(views[uid])[-1], columns, reader, position=through)
+
+    def history_of(self, view: ViewSpec) -> tuple[TableSnapshot | None, pa.Table | None, int]:
+        """The view's folded pushes, those still in the log, and the position through which both reach.
+
+        The tail is read before the table is pinned: what is folded in between stands in both, and is taken once.
+        """
+        log = self._ports.log
+        for attempt in range(REPLAY_ATTEMPTS):
+            base, end = log.base(STREAM), log.end(STREAM)
+            try:
+                entries = self._tail_entries(view.uid, base, end)
+            except Conflict:  # somebody folded between the two calls
+                if attempt == REPLAY_ATTEMPTS - 1:
+                    raise
+                continue
+            *older, pushed = [self._ports.tables.pin(name) for name in table_names(view)]
+            folded = max((t.position for t in (*older, pushed) if t is not None), default=0)
+            kept = [align(e.rows, view) for e in entries if e.position > folded]
+            kept += [align(self._ports.tables.read(table), view) for table in older if table is not None]
+            return pushed, pa.concat_tables(kept) if kept else None, end
+        raise AssertionError("unreachable")
+
+    def _tail_entries(self, uid: str, base: int, end: int) -> list[PushEntry]:
+        found: list[PushEntry] = []
+        position = base
+        while position < end:
+            entries = self._ports.log.read(STREAM, after=position, limit=READ_ENTRIES_MAX)
+            if not entries:
+                break
+            decoded = [decode_entry(e) for e in entries if e.position <= end]
+            found += [e for e in decoded if e.header.uid == uid and e.to.offline]
+            position = entries[-1].position
+        return found
+
+    def forget(self, view: ViewSpec) -> None:
+        """Deletes a dropped view's online rows and pushed history. Idempotent."""
+        self._ports.online.clear(space(view))
+        for name in table_names(view):
+            self._ports.tables.drop(name)
+
+
+def _header(view: ViewSpec, to: Target, now_us: int, through_us: int) -> EntryHeader:
+    return EntryHeader(view.uid, view.name, to.value, view.schema.revision, now_us, through_us)
+
+
+def table_names(view: ViewSpec) -> list[str]:
+    """The tables of a view's folded pushes, oldest first; the last one takes new rows.
+
+    A table's column keeps its type, so a schema that widens one starts another table. Added and dropped features
+    do not: they are null in rows without them.
+    """
+    types: dict[str, DType] = {}
+    starts = [view.schemas[0].revision]
+    for schema in view.schemas:
+        if any(types.get(c.name, c.dtype) != c.dtype for c in schema.features):
+            starts.append(schema.revision)
+        types |= {c.name: c.dtype for c in schema.features}
+    return [f"{TABLE_PREFIX}{view.uid}/{revision}" for revision in starts]
+
+
+def _folded(tables: Tables, view: ViewSpec) -> int:
+    """The log position through which the view's entries are in its tables."""
+    pinned = [tables.pin(name) for name in table_names(view)]
+    return max((table.position for table in pinned if table is not None), default=0)
+
+
+def history_columns(view: ViewSpec) -> tuple[Column, ...]:
+    """The columns of a view's folded pushes, logical types."""
+    return (*view.keys, *view.features, *ORDER)
+
+
+def align(rows: pa.Table, view: ViewSpec) -> pa.Table:
+    """Rows of any schema of the view in its current one: features of old are widened, absent ones null, dropped
+    ones left out; keys and order columns kept."""
+    columns: dict[str, Any] = {}
+    for column in history_columns(view):
+        if column.name in rows.column_names:
+            columns[column.name] = conform(
+                rows.column(column.name), column.dtype, f"a row pushed to {view.name!r}: column {column.name!r}"
+            )
+        else:
+            columns[column.name] = pa.nulls(rows.num_rows, to_arrow(column.dtype))
+    return pa.table(columns, schema=arrow_schema(history_columns(view)))

@@ -1,0 +1,107 @@
+"""Which rows a materialization must read: watermarks and windows, decided without reading anything.
+
+It is a file of its own because this is where late data is lost or caught. `materialize` calls it and keeps its
+watermarks. It is pure: times, snapshots and positions are arguments.
+
+A watermark says: every row with event time through `end_us` that had been *seen* is online, where seen means the
+files of `seen`, created times through `knowledge_us`, and pushes through `push_position`. What arrives later is
+found by those three, whatever its event time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from stook.core.errors import InvalidArgument
+from stook.core.instants import to_rfc3339
+from stook.core.plans import Late, SourceSnapshot, Window
+from stook.core.rows import PUSH_ROWS_MAX, push_arrival
+
+
+@dataclass(frozen=True)
+class Watermark:
+    """How far a view is materialized."""
+
+    uid: str
+    end_us: int
+    seen: SourceSnapshot | None
+    knowledge_us: int | None
+    push_position: int
+
+    def to_spec(self) -> dict[str, Any]:
+        """JSON form, as the registry keeps it."""
+        return {
+            "uid": self.uid,
+            "end_us": self.end_us,
+            "seen": None if self.seen is None else self.seen.to_spec(),
+            "knowledge_us": self.knowledge_us,
+            "push_position": self.push_position,
+        }
+
+    @staticmethod
+    def from_spec(spec: dict[str, Any]) -> Watermark:
+        """The inverse of `to_spec`."""
+        seen = spec["seen"]
+        return Watermark(**{**spec, "seen": None if seen is None else SourceSnapshot.from_spec(seen)})
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a run sees: the pinned source, the largest created time in it, and the log position."""
+
+    snapshot: SourceSnapshot | None
+    knowledge_us: int | None
+    push_position: int
+
+
+def full_window(start_us: int | None, end_us: int, *, now_us: int) -> Window:
+    """The window of `materialize(start, end)`: both inclusive; an end after now means now.
+
+    Raises InvalidArgument when the end is before the start.
+    """
+    if start_us is not None and end_us < start_us:
+        raise InvalidArgument(
+            f"end {to_rfc3339(end_us)} is before start {to_rfc3339(start_us)}", hint="swap them: start, then end"
+        )
+    return Window(start_us, min(end_us, now_us), now_us)
+
+
+def incremental_window(mark: Watermark | None, snapshot: SourceSnapshot | None, end_us: int, *, now_us: int) -> Window:
+    """The window of `materialize_incremental(end)`: (last end, end], and whatever arrived since the last run.
+
+    Without a watermark, everything through `end`. An end before the last one still catches what arrived late,
+    through the last end: going backwards never hides anything.
+    """
+    end = min(end_us, now_us)
+    if mark is None:
+        return Window(None, end, now_us)
+    seen = set() if mark.seen is None else {f.ordinal for f in mark.seen.files}
+    files = () if snapshot is None else snapshot.files
+    late = Late(
+        ordinals=frozenset(f.ordinal for f in files if f.ordinal not in seen),
+        knowledge_after_us=mark.knowledge_us,
+        arrival_after=push_arrival(mark.push_position, PUSH_ROWS_MAX - 1),
+    )
+    return Window(mark.end_us, max(end, mark.end_us), now_us, start_exclusive=True, late=late)
+
+
+def after_full(mark: Watermark | None, window: Window, uid: str, sight: Sight, *, fresh: bool) -> Watermark | None:
+    """The watermark after a full run; None when it stays as it is.
+
+    A first run, or one into a fresh generation, starts anew. A later one moves the end forward where it leaves no
+    gap behind the old one; what has been seen stays, since rows outside the window were not looked at.
+    """
+    if mark is None or fresh:
+        return Watermark(uid, window.end_us, sight.snapshot, sight.knowledge_us, sight.push_position)
+    no_gap = window.start_us is None or window.start_us <= mark.end_us
+    if no_gap and window.end_us > mark.end_us:
+        return Watermark(uid, window.end_us, mark.seen, mark.knowledge_us, mark.push_position)
+    return None
+
+
+def after_incremental(mark: Watermark | None, window: Window, uid: str, sight: Sight) -> Watermark:
+    """The watermark after an incremental run. Created times never move back."""
+    before = None if mark is None else mark.knowledge_us
+    known = [k for k in (before, sight.knowledge_us) if k is not None]
+    return Watermark(uid, window.end_us, sight.snapshot, max(known) if known else None, sight.push_position)

@@ -1,0 +1,148 @@
+"""The read path: a plan compiled once, then entities in, values with status and age out.
+
+It is a file of its own because it is the one place where plan, store and clock meet. The app prepares one per
+feature list and registry revision, and calls it for every request. It must never look a name up, take a lock or
+ask the store twice: one `get_many` answers all views, so that with SNAPSHOT they come from one state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+
+from stook.core.arrow import conform, to_arrow
+from stook.core.dtypes import DType
+from stook.core.errors import InvalidArgument
+from stook.core.plans import ReadPlan, ViewRead
+from stook.core.ports.clock import Clock
+from stook.core.ports.keyvalue import KeyValue
+from stook.core.results import OnlineResult
+from stook.core.specs import Column
+from stook.core.statuses import OnlineColumn
+from stook.online.keys import Keys, encode_column, join_columns, join_parts, one_array, part_encoder, shorten
+from stook.online.request import check_list, gather
+from stook.online.view_reader import Answer, ViewReader
+from stook.online.write import space
+
+FEW_ROWS_MAX: Final = 64  # up to here rows are read one by one; whole columns win above, as bench/online.py shows
+ENTITIES_MAX: Final = 1_000_000
+KeyColumn = tuple[str, DType]
+
+
+@dataclass(frozen=True)
+class _View:
+    """One view's part: the space it is stored in, which of the request's key sets finds it, and its reader."""
+
+    space: str
+    key_set: int
+    reader: ViewReader
+
+
+class PreparedRead:
+    """Answers one plan's features for any entities.
+
+    Compiled once; safe to call from several threads. `entities_max` bounds the rows of one request.
+    """
+
+    def __init__(self, plan: ReadPlan, store: KeyValue, clock: Clock, *, entities_max: int = ENTITIES_MAX) -> None:
+        self.plan = plan
+        self._store = store
+        self._clock = clock
+        self._entities_max = entities_max
+        self._key_sets: list[tuple[KeyColumn, ...]] = []
+        self._encoders = {key: part_encoder(key[1]) for read in plan.views for key in _key_columns(read)}
+        self._views = [self._compile(read) for read in plan.views]
+        places = {
+            name: (number, index, read.view.feature(feature))
+            for number, read in enumerate(plan.views)
+            for index, (feature, name) in enumerate(read.outputs)
+        }
+        self._outputs = [(name, _known(places[name][2]).dtype, *places[name][:2]) for name in plan.names]
+
+    def _compile(self, read: ViewRead) -> _View:
+        if not read.view.online:
+            raise InvalidArgument(
+                f"feature view {read.view.name!r} is not online", hint="declare it with online=True and apply"
+            )
+        keys = _key_columns(read)
+        if keys not in self._key_sets:
+            self._key_sets.append(keys)
+        features = [_known(read.view.feature(feature)) for feature, _ in read.outputs]
+        return _View(space(read.view), self._key_sets.index(keys), ViewReader(read.view, features))
+
+    def read(
+        self, entities: Mapping[str, Any] | None = None, entity_rows: Sequence[Mapping[str, Any]] | None = None
+    ) -> OnlineResult:
+        """Every feature of the plan for each entity row, in their order, duplicates each for themselves.
+
+        `entities` maps key columns to lists, Arrow or NumPy arrays or Series of one length (or is a table);
+        `entity_rows` is a list of mappings instead. Raises InvalidArgument or SchemaMismatch naming what is
+        wrong with the request, TooLarge, EngineUnavailable, CorruptStore, NewerStore, and Conflict when a row
+        was written under definitions newer than the plan's.
+        """
+        columns, count = gather(entities, entity_rows, self.plan.keys, rows_max=self._entities_max)
+        few = count <= FEW_ROWS_MAX
+        sets = [self._encode(keys, columns, count, few) for keys in self._key_sets]
+        stored = self._fetch(sets) if count else [[] for _ in self._views]
+        now_us = self._clock.now_us()
+        answers: list[Answer] = []
+        for view, values in zip(self._views, stored, strict=True):
+            read = view.reader.few if few else view.reader.many
+            answers.append(read(values, sets[view.key_set].full, now_us))
+        answered = []
+        for name, dtype, number, index in self._outputs:
+            answer = answers[number]
+            answered.append(OnlineColumn(name, dtype, answer.values[index], answer.statuses[index], answer.event_us))
+        keys = [(key.name, key.dtype, columns[key.name]) for key in self.plan.keys]
+        return OnlineResult(keys, answered, now_us=now_us)
+
+    __call__ = read
+
+    def _encode(self, keys: tuple[KeyColumn, ...], columns: Mapping[str, Any], count: int, few: bool) -> Keys:
+        if few:
+            full = join_parts([self._few_parts(key, columns[key[0]]) for key in keys], count)
+        else:
+            full = join_columns([_many_parts(key, columns[key[0]]) for key in keys], count)
+        return shorten(full, "the request")
+
+    def _few_parts(self, key: KeyColumn, values: Any) -> list[bytes | None]:
+        name, dtype = key
+        encode = self._encoders[key]
+        values = check_list(values if isinstance(values, list) else values.to_pylist(), Column(name, dtype))
+        return [None if value is None else encode(value) for value in values]
+
+    def _fetch(self, sets: Sequence[Keys]) -> list[Sequence[bytes | None]]:
+        """Each view's stored values, None where the key is null or nothing is stored."""
+        present = [
+            [key for key in keys.stored if key is not None] if None in keys.stored else keys.stored for keys in sets
+        ]
+        found = self._store.get_many([(view.space, present[view.key_set]) for view in self._views])  # type: ignore[misc]
+        answer: list[Sequence[bytes | None]] = []
+        for view, values in zip(self._views, found, strict=True):
+            wanted = sets[view.key_set].stored
+            if len(present[view.key_set]) < len(wanted):
+                remaining = iter(values)
+                values = [None if key is None else next(remaining) for key in wanted]
+            answer.append(values)
+        return answer
+
+
+def _key_columns(read: ViewRead) -> tuple[KeyColumn, ...]:
+    """The request's columns that find the view's rows, in the order of the view's keys, with the view's types."""
+    columns = dict(read.keys)
+    return tuple((columns[key.name], key.dtype) for key in read.view.keys)
+
+
+def _known(column: Column | None) -> Column:
+    assert column is not None, "the plan names a feature that its view lacks"
+    return column
+
+
+def _many_parts(key: KeyColumn, values: Any) -> Any:
+    name, dtype = key
+    if isinstance(values, list):
+        return encode_column(pa.array(check_list(values, Column(name, dtype)), to_arrow(dtype)), dtype)
+    return encode_column(one_array(conform(values, dtype, f"key {name!r}")), dtype)

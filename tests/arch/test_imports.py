@@ -1,0 +1,46 @@
+"""What importing costs: `import stook` defines names and loads nothing heavy (docs/design.md, "Budgets")."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+HEAVY = (
+    "numpy",
+    "pyarrow",
+    "sqlite3",
+    "duckdb",
+    "deltalake",
+    "lmdb",
+    "granian",
+    "starlette",
+    "click",
+    "rich",
+    "msgspec",
+)
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_import_stook_loads_nothing_heavy() -> None:
+    loaded = loaded_by("import stook")
+    assert "stook.core.definitions" in loaded
+    assert not {name for name in loaded if name.partition(".")[0] in HEAVY}
+    assert not {name for name in loaded if name.startswith(("stook.backends", "stook.app", "stook.edge"))}
+
+
+def test_help_loads_no_engine() -> None:
+    loaded = loaded_by("import stook.edge.cli.main")
+    assert not {name for name in loaded if name.partition(".")[0] in set(HEAVY) - {"click"}}
+
+
+def test_every_public_name_is_there() -> None:
+    import stook
+
+    for name in stook.__all__:
+        assert getattr(stook, name) is not None
+    assert len(set(stook.__all__)) == len(stook.__all__)

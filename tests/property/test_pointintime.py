@@ -1,0 +1,102 @@
+"""Every engine against the oracle, on histories drawn to tie and to collide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stook.backends.duckdb.engine import DuckEngine, open_engine
+from stook.core.plans import PointInTimePlan
+from stook.core.settings import parse_url
+from stook.testing.contracts.engine import CASE_FEATURES, join_of, labels_of, lay_out
+from stook.testing.oracles import pointintime as oracle
+from stook.testing.oracles.pointintime import BY_COLUMN
+from stook.testing.strategies import Case, cases, labels, times, ttls, windows
+
+SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one_thread", "two_threads"])
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckEngine]:
+    root = tmp_path_factory.mktemp("project")
+    engine = open_engine(parse_url(f"duckdb:?threads={request.param}", root, "test"), root)
+    yield engine
+    engine.close()
+
+
+def joined(engine: DuckEngine, plan: PointInTimePlan, table: object, names: list[str]) -> list[tuple[object, ...]]:
+    answer = engine.point_in_time(plan, table)
+    return list(zip(*(answer.column(n).to_pylist() for n in names), strict=True))
+
+
+def expected(found: list[tuple[object, ...] | None]) -> list[tuple[object, ...]]:
+    return [(None, None) if values is None else values for values in found]
+
+
+@given(case=cases(), ttl_us=ttls(), data=st.data())
+@SETTINGS
+def test_a_join_equals_the_oracle_in_every_mode(
+    engine: DuckEngine, case: Case, ttl_us: int | None, data: st.DataObject
+) -> None:
+    equal_limits = data.draw(st.booleans())
+    drawn = data.draw(labels(case, equal_limits=equal_limits))
+    known = data.draw(st.one_of(st.none(), times(), st.just(BY_COLUMN)))
+    with TemporaryDirectory() as folder:
+        history = lay_out(case, Path(folder), engine)
+        plan = PointInTimePlan(
+            (join_of(history, ttl_us=ttl_us),),
+            known_by_us=known if isinstance(known, int) else None,
+            known_by_column=known == BY_COLUMN,
+        )
+        found = joined(engine, plan, labels_of(history.view.keys, drawn), [c.name for c in CASE_FEATURES])
+    assert found == expected(oracle.join(drawn, case.rows, ttl_us, known))
+
+
+@given(one=cases(), other=cases(), data=st.data())
+@settings(SETTINGS, max_examples=25)
+def test_views_joined_together_equal_views_joined_alone(
+    engine: DuckEngine, one: Case, other: Case, data: st.DataObject
+) -> None:
+    one_labels = data.draw(labels(one, equal_limits=True))
+    other_labels = data.draw(labels(other, equal_limits=True))
+    count = min(len(one_labels), len(other_labels))
+    with TemporaryDirectory() as first, TemporaryDirectory() as second:
+        histories = [lay_out(one, Path(first), engine), lay_out(other, Path(second), engine)]
+        left = labels_of(histories[0].view.keys, one_labels[:count])
+        right = labels_of(histories[1].view.keys, other_labels[:count])
+        for column in histories[1].view.keys:  # both sides have a k0: the second is found by another column
+            left = left.append_column("other_" + column.name, right.column(column.name))
+        times_of = one_labels[:count]
+        plan = PointInTimePlan((join_of(histories[0]), join_of(histories[1], prefix="other_", rename="other_")))
+        found = joined(engine, plan, left, ["number", "word", "other_number", "other_word"])
+    moved = [oracle.Label(b.key, a.label_us, a.known_us) for a, b in zip(times_of, other_labels[:count], strict=True)]
+    mine = expected(oracle.join(times_of, one.rows, None, None))
+    theirs = expected(oracle.join(moved, other.rows, None, None))
+    assert found == [(*a, *b) for a, b in zip(mine, theirs, strict=True)]
+
+
+@given(case=cases(), window=windows(), batch_rows=st.integers(1, 5), data=st.data())
+@SETTINGS
+def test_the_newest_rows_equal_the_oracles(
+    engine: DuckEngine, case: Case, window: object, batch_rows: int, data: st.DataObject
+) -> None:
+    with TemporaryDirectory() as folder:
+        history = lay_out(case, Path(folder), engine)
+        best = oracle.newest(case.rows, window)
+        skip = data.draw(st.integers(0, len(best)))
+        after = best[skip - 1].key if skip else None
+        found = [
+            tuple(row.values())
+            for batch in engine.newest(history, window, after=after, batch_rows=batch_rows)
+            for row in batch.to_pylist()
+        ]
+        rows, keys, _ = engine.counts(history, window)
+    assert found == [(*r.key, *r.values, *r.order, r.deleted) for r in best[skip:]]
+    assert rows == sum(oracle.qualifies(row, window) for row in case.rows)
+    assert keys <= rows
+    assert (keys == 0) == (len(best) == 0)
