@@ -1,6 +1,6 @@
 """How fast the online room reads and writes, beside its limit: the bare store in the same run.
 
-`python bench/online.py [--store lmdb:///tmp/dir | dict]` prints one line a case: p50 and p99 of a prepared read of
+`python bench/online.py [--store lmdb|dict]` prints one line a case: p50 and p99 of a prepared read of
 50 double features (over 1 and 5 views) for 1, 10, 100 and 1 000 entities, the store's own share of it, and rows
 encoded per second. It is no test: figures depend on the machine.
 """
@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -109,18 +110,22 @@ def bench_reads(store: KeyValue, dtype: dtypes.DType) -> None:
                 store.put_newest([(space(view), rows[start : start + 20_000])])
         read = PreparedRead(plan_of(views), store, FrozenClock(NOW_US))
         for entities, form in ((1, "to_dict"), (10, "to_dict"), (100, "to_arrow"), (1_000, "to_arrow")):
-            p50, p99 = percentiles(lambda ids, f=form: getattr(read({"driver_id": ids}), f)(), entities)  # type: ignore[misc]
-            bare, _ = percentiles(lambda ids: bare_reads(store, views, ids), entities)
-            print(
-                f"read {entities:5d} x 50 {dtype!s:8} in {count} views .{form:9} p50 {p50:9.1f} us  p99 {p99:9.1f} us  get_many alone {bare:8.1f} us"
-            )
+            bench_read(store, read, entities, form)
+
+
+def bench_read(store: KeyValue, read: PreparedRead, entities: int, form: str) -> None:
+    views = [part.view for part in read.plan.views]
+    p50, p99 = percentiles(lambda ids: getattr(read({"driver_id": ids}), form)(), entities)
+    bare, _ = percentiles(lambda ids: bare_reads(store, views, ids), entities)
+    case = f"{entities:5d} x 50 {views[0].features[0].dtype!s:8} in {len(views)} views .{form:9}"
+    print(f"read {case} p50 {p50:9.1f} us  p99 {p99:9.1f} us  get_many alone {bare:8.1f} us")
 
 
 def bench_encode() -> None:
     for features, dtype in ((10, dtypes.Float64), (50, dtypes.Float64), (10, dtypes.String)):
         view = make_view(99, features, dtype)
         table = batch(view, KEYS)
-        best = min(_timed(lambda v=view, t=table: encode_rows(v, t)) for _ in range(3))  # type: ignore[misc]
+        best = min(_timed(partial(encode_rows, view, table)) for _ in range(3))
         print(f"encode {KEYS} rows x {features} {dtype!s:8} {KEYS / best:12,.0f} rows/s")
 
 

@@ -9,7 +9,7 @@ in another form.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -62,21 +62,32 @@ class OnlineResult:
     @property
     def statuses(self) -> dict[str, list[str]]:
         """Each feature's statuses, by name."""
-        return {c.name: [STATUS_NAMES[s] for s in c.statuses] for c in self.columns}
+        return self._each("statuses", STATUS_NAMES.__getitem__)
 
     @property
     def event_timestamps(self) -> dict[str, list[datetime | None]]:
         """Each feature's event times, aware and UTC; None where nothing was found."""
-        return {c.name: [None if us == NO_TIME else to_datetime(int(us)) for us in c.event_us] for c in self.columns}
+        return self._each("event_us", lambda us: None if us == NO_TIME else to_datetime(us))
 
     @property
     def ages(self) -> dict[str, list[float | None]]:
         """Each feature's age in seconds when it was read; None where nothing was found."""
         now = self.now_us
-        return {
-            c.name: [None if us == NO_TIME else (now - int(us)) / MICROS_PER_SECOND for us in c.event_us]
-            for c in self.columns
-        }
+        return self._each("event_us", lambda us: None if us == NO_TIME else (now - us) / MICROS_PER_SECOND)
+
+    def _each(self, attribute: str, convert: Callable[[int], Any]) -> dict[str, list[Any]]:
+        """A list of each column's converted codes or times; what columns of one view share is converted once."""
+        converted: dict[int, list[Any]] = {}
+        answer = {}
+        for column in self.columns:
+            raw = getattr(column, attribute)
+            found = converted.get(id(raw))
+            if found is None:
+                found = converted[id(raw)] = [
+                    convert(item) for item in (raw if isinstance(raw, list) else raw.tolist())
+                ]
+            answer[column.name] = found.copy()
+        return answer
 
     def to_arrow(self) -> pa.Table:
         """Join keys, then for each feature `name`, `name__status` (dictionary of text) and `name__event_timestamp`."""

@@ -44,10 +44,10 @@ encode: Final = msgspec.json.Encoder().encode
 def values_json(values: Any, dtype: DType | None, *, int64_text: bool = False) -> msgspec.Raw:
     """A column as a JSON array: `values` is a list, or an Arrow array of the type.
 
-    >>> values_json([1.5, None, math.inf], dtypes.Float64)
-    Raw(b'[1.5,null,"Infinity"]')
-    >>> values_json([2**60], dtypes.Int64, int64_text=True)
-    Raw(b'["1152921504606846976"]')
+    >>> bytes(values_json([1.5, None, math.inf], dtypes.Float64))
+    b'[1.5,null,"Infinity"]'
+    >>> bytes(values_json([2**60], dtypes.Int64, int64_text=True))
+    b'["1152921504606846976"]'
     """
     cells = values if isinstance(values, list) else _cells(values)
     one = None if dtype is None else _to_json(dtype, int64_text)
@@ -59,8 +59,8 @@ def values_json(values: Any, dtype: DType | None, *, int64_text: bool = False) -
 def plain_json(values: Any) -> msgspec.Raw:
     """A column of no declared type, such as predictions: numbers, text or lists of them.
 
-    >>> plain_json([1, math.nan, [0.5, 0.5], "late"])
-    Raw(b'[1,"NaN",[0.5,0.5],"late"]')
+    >>> bytes(plain_json([1, math.nan, [0.5, 0.5], "late"]))
+    b'[1,"NaN",[0.5,0.5],"late"]'
     """
     cells = values if isinstance(values, list) else values.to_pylist()
     return msgspec.Raw(encode([_plain(cell) for cell in cells]))
@@ -69,8 +69,8 @@ def plain_json(values: Any) -> msgspec.Raw:
 def statuses_json(statuses: Any) -> msgspec.Raw:
     """Status numbers (a list or a NumPy array) as their names.
 
-    >>> statuses_json([0, 2])
-    Raw(b'["PRESENT","NOT_FOUND"]')
+    >>> bytes(statuses_json([0, 2]))
+    b'["PRESENT","NOT_FOUND"]'
     """
     codes = statuses if isinstance(statuses, list) else statuses.tolist()
     return msgspec.Raw(b"[%b]" % b",".join([_STATUSES[code] for code in codes]))
@@ -79,8 +79,8 @@ def statuses_json(statuses: Any) -> msgspec.Raw:
 def times_json(event_us: Any) -> msgspec.Raw:
     """Microseconds (a list or a NumPy int64 array; NO_TIME: null) as RFC 3339 text.
 
-    >>> times_json([0, NO_TIME])
-    Raw(b'["1970-01-01T00:00:00Z",null]')
+    >>> bytes(times_json([0, NO_TIME]))
+    b'["1970-01-01T00:00:00Z",null]'
     """
     if isinstance(event_us, list):
         texts = [_NULL if us == NO_TIME else b'"%b"' % to_rfc3339(us).encode() for us in event_us]
@@ -96,8 +96,8 @@ def times_json(event_us: Any) -> msgspec.Raw:
 def ages_json(event_us: Any, now_us: int) -> msgspec.Raw:
     """Ages in seconds at `now_us`; null where there is no time.
 
-    >>> ages_json([0, NO_TIME], 2_500_000)
-    Raw(b'[2.5,null]')
+    >>> bytes(ages_json([0, NO_TIME], 2_500_000))
+    b'[2.5,null]'
     """
     micros = event_us if isinstance(event_us, list) else event_us.tolist()
     return msgspec.Raw(encode([None if us == NO_TIME else (now_us - us) / MICROS_PER_SECOND for us in micros]))
@@ -118,7 +118,7 @@ def _cells(values: Any) -> list[Any]:
 def _finite(value: float) -> float | str:
     if math.isfinite(value):
         return value
-    return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def _plain(cell: Any) -> Any:
@@ -195,6 +195,15 @@ def column_from_json(cells: list[Any], dtype: DType, what: str, *, int64_text: b
     if isinstance(dtype, Array | Vector | Struct | Map):
         return _nested_array(converted, dtype, what)
     return converted
+
+
+def table_column(cells: list[Any], dtype: DType, what: str) -> Any:
+    """As `column_from_json`, for a column of a table: text is taken for 64-bit integers, and unsigned ones come as
+    an Arrow array, since Arrow alone takes no Python integer over 2**63 - 1."""
+    column = column_from_json(cells, dtype, what, int64_text=True)
+    if dtype == dtypes.UInt64 and all(type(cell) is int and 0 <= cell < 1 << 64 for cell in column if cell is not None):
+        return pa.array(column, pa.uint64())
+    return column
 
 
 def _nested_array(cells: list[Any], dtype: DType, what: str) -> pa.Array:

@@ -129,8 +129,9 @@ def _finish(view: ViewSpec, columns: dict[str, Any], event: Any, knowledge: Any,
 
 
 def check_not_future(rows: pa.Table, online_through_us: int, view: str) -> None:
-    """Raises InvalidArgument when a row is dated after `online_through_us`, for pushes that history would not keep."""
-    latest = pc.max(rows.column(EVENT_US)).as_py()
+    """Raises InvalidArgument when a row is dated, or known, after `online_through_us`: for pushes that history would
+    not keep until their time."""
+    latest = pc.max(pc.max_element_wise(rows.column(EVENT_US), rows.column(KNOWLEDGE_US))).as_py()
     if latest is not None and latest > online_through_us:
         raise InvalidArgument(
             f"a row pushed to {view!r} is dated {to_rfc3339(latest)}, later than now by more than the tolerance",

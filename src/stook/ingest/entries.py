@@ -64,8 +64,8 @@ def parse_target(text: object) -> Target:
 class EntryHeader:
     """What an entry says about all of its rows.
 
-    `uid` names the view, `revision` the schema its features were written under. Rows dated after
-    `online_through_us` (acceptance plus tolerance) wait in history until a materialization after their time.
+    `uid` names the view, `revision` the schema its features were written under. Rows dated or
+    known after `online_through_us` (acceptance plus tolerance) wait in history until a materialization after their time.
     """
 
     uid: str

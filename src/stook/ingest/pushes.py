@@ -125,8 +125,7 @@ class Pushes:
             for entry in map(decode_entry, entries):
                 view = views.get(entry.header.uid)
                 if view is not None and view.online and entry.to.online:
-                    rows = entry.rows.filter(pc.less_equal(entry.rows.column(EVENT_US), entry.header.online_through_us))
-                    for batch in align(rows, view).to_batches():
+                    for batch in align(_due(entry), view).to_batches():
                         writes.setdefault(space(view), []).extend(encode_rows(view, batch).rows)
             position = entries[-1].position
             online.put_newest(list(writes.items()), position=(STREAM, position))
@@ -216,6 +215,13 @@ class Pushes:
 
 def _header(view: ViewSpec, to: Target, now_us: int, through_us: int) -> EntryHeader:
     return EntryHeader(view.uid, view.name, to.value, view.schema.revision, now_us, through_us)
+
+
+def _due(entry: PushEntry) -> pa.Table:
+    """The entry's rows that may be online: neither dated nor known later than the entry allows."""
+    limit = entry.header.online_through_us
+    dated, known = (pc.less_equal(entry.rows.column(name), limit) for name in (EVENT_US, KNOWLEDGE_US))
+    return entry.rows.filter(pc.and_(dated, known))
 
 
 def table_names(view: ViewSpec) -> list[str]:

@@ -76,10 +76,11 @@ def incremental_window(mark: Watermark | None, snapshot: SourceSnapshot | None, 
     end = min(end_us, now_us)
     if mark is None:
         return Window(None, end, now_us)
-    seen = set() if mark.seen is None else {f.ordinal for f in mark.seen.files}
+    # A new file that sorts first may be given a number that another bore: only path and number together tell.
+    seen = set() if mark.seen is None else {(f.path, f.ordinal) for f in mark.seen.files}
     files = () if snapshot is None else snapshot.files
     late = Late(
-        ordinals=frozenset(f.ordinal for f in files if f.ordinal not in seen),
+        ordinals=frozenset(f.ordinal for f in files if (f.path, f.ordinal) not in seen),
         knowledge_after_us=mark.knowledge_us,
         arrival_after=push_arrival(mark.push_position, PUSH_ROWS_MAX - 1),
     )

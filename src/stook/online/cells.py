@@ -2,7 +2,7 @@
 
 It is a file of its own because a request for one entity cannot afford NumPy or Arrow: a precompiled struct reads
 ten doubles in a tenth of a microsecond. The view reader keeps one `RowReader` per schema that stored rows have.
-It must answer exactly what `codec.RowCodec.decode` and Arrow's `to_pylist` answer for the same bytes.
+It must never answer anything but what `codec.RowCodec.decode` and Arrow's `to_pylist` do for the same bytes.
 """
 
 from __future__ import annotations

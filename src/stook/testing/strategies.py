@@ -8,6 +8,7 @@ never draw what no source could hold.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
@@ -18,6 +19,7 @@ from stook.core.plans import Late, Window
 from stook.core.rows import file_arrival, push_arrival
 from stook.testing.oracles.pointintime import HistoryRow, Key, Label
 
+T = TypeVar("T")
 TICK_US = 1_000_000
 TICKS = 8  # distinct event times, more or less
 ORIGIN_US = -3 * TICK_US  # some times before 1970
@@ -39,10 +41,11 @@ class Case:
     """A view's past as the oracle sees it, by where its rows stand.
 
     `files` are rows of source files in order, `pushed` files of our table, `tail` the log's tail. `created`: the
-    source has a created column.
+    source has a created column. `pool` holds the few keys that its rows bear.
     """
 
     keys: tuple[DType, ...]
+    pool: tuple[Key, ...]
     created: bool
     files: tuple[tuple[HistoryRow, ...], ...]
     pushed: tuple[tuple[HistoryRow, ...], ...]
@@ -60,9 +63,14 @@ def times() -> SearchStrategy[int]:
     return st.builds(lambda tick, beside: tick + beside, ticks, st.sampled_from((0, 0, 0, 0, 1, -1)))
 
 
+def seldom_null(values: SearchStrategy[T]) -> SearchStrategy[T | None]:
+    """The values, one in ten replaced by None (`one_of` would count equal branches once)."""
+    return st.tuples(st.integers(0, 9), values).map(lambda drawn: None if drawn[0] == 9 else drawn[1])
+
+
 def keys(shape: tuple[tuple[DType, tuple[object, ...]], ...]) -> SearchStrategy[Key]:
     """Keys of a shape, now and then with a null."""
-    parts = [st.one_of(*[st.sampled_from(values)] * 9, st.none()) for _, values in shape]
+    parts = [seldom_null(st.sampled_from(values)) for _, values in shape]
     return st.tuples(*parts)
 
 
@@ -70,10 +78,11 @@ def keys(shape: tuple[tuple[DType, tuple[object, ...]], ...]) -> SearchStrategy[
 def cases(draw: DrawFn, *, pushes: bool = True) -> Case:
     """A view's past in several source files, pushed files and a tail, with its arrivals numbered."""
     shape = draw(st.sampled_from(KEY_SHAPES))
+    pool = draw(st.lists(keys(shape), min_size=1, max_size=4))
     created = draw(st.booleans())
-    files = draw(st.lists(_source_rows(shape, created=created), max_size=3))
-    pushed = draw(st.lists(_pushed_rows(shape), max_size=2)) if pushes else []
-    tail = draw(_pushed_rows(shape)) if pushes else []
+    files = draw(st.lists(_source_rows(pool, created=created), min_size=0 if pushes else 1, max_size=3))
+    pushed = draw(st.lists(_pushed_rows(pool), max_size=2)) if pushes else []
+    tail = draw(_pushed_rows(pool)) if pushes else []
     numbered = [
         tuple(replace(r, arrival=file_arrival(2 * ordinal, i)) for i, r in enumerate(rows))
         for ordinal, rows in enumerate(files)
@@ -82,27 +91,26 @@ def cases(draw: DrawFn, *, pushes: bool = True) -> Case:
         tuple(replace(r, arrival=push_arrival(position, i)) for i, r in enumerate(rows))
         for position, rows in enumerate((*pushed, tail), start=1)
     ]
-    return Case(tuple(dtype for dtype, _ in shape), created, tuple(numbered), tuple(entries[:-1]), entries[-1])
+    types = tuple(dtype for dtype, _ in shape)
+    return Case(types, tuple(pool), created, tuple(numbered), tuple(entries[:-1]), entries[-1])
 
 
-def _source_rows(
-    shape: tuple[tuple[DType, tuple[object, ...]], ...], *, created: bool
-) -> SearchStrategy[list[HistoryRow]]:
-    event = st.one_of(*[times()] * 9, st.none())
+def _source_rows(pool: list[Key], *, created: bool) -> SearchStrategy[list[HistoryRow]]:
+    event = seldom_null(times())
     knowledge = st.one_of(st.none(), times()) if created else st.none()  # a null created time: the event time
 
     def build(key: Key, event_us: int | None, created_us: int | None, values: tuple[object, ...]) -> HistoryRow:
         known = event_us if created_us is None else created_us
         return HistoryRow(key, event_us, 0 if known is None else known, 0, deleted=False, values=values)
 
-    return st.lists(st.builds(build, keys(shape), event, knowledge, _values()), max_size=12)
+    return st.lists(st.builds(build, st.sampled_from(pool), event, knowledge, _values()), max_size=12)
 
 
-def _pushed_rows(shape: tuple[tuple[DType, tuple[object, ...]], ...]) -> SearchStrategy[list[HistoryRow]]:
+def _pushed_rows(pool: list[Key]) -> SearchStrategy[list[HistoryRow]]:
     def build(key: Key, event_us: int, known_us: int, deleted: bool, values: tuple[object, ...]) -> HistoryRow:
-        return HistoryRow(key, event_us, known_us, 0, deleted=deleted, values=(None, None) if deleted else values)
+        return HistoryRow(key, event_us, known_us, 0, deleted=deleted, values=values)
 
-    return st.lists(st.builds(build, keys(shape), times(), times(), _seldom(), _values()), max_size=8)
+    return st.lists(st.builds(build, st.sampled_from(pool), times(), times(), _seldom(), _values()), max_size=8)
 
 
 def _seldom() -> SearchStrategy[bool]:
@@ -120,8 +128,10 @@ def _values() -> SearchStrategy[tuple[object, ...]]:
 def labels(draw: DrawFn, case: Case, *, equal_limits: bool) -> list[Label]:
     """Labels for a case; each one's limit of knowledge is its own time, or drawn apart from it."""
     shape = next(s for s in KEY_SHAPES if tuple(d for d, _ in s) == case.keys)
-    found = draw(st.lists(st.tuples(keys(shape), st.one_of(*[times()] * 9, st.none())), max_size=12))
-    limits = [us if equal_limits else draw(st.one_of(times(), st.none())) for _, us in found]
+    key = st.one_of(st.sampled_from(case.pool), st.sampled_from(case.pool[:1]), keys(shape))
+    count = draw(st.integers(0, 12))
+    found = draw(st.lists(st.tuples(key, seldom_null(times())), min_size=count, max_size=count))
+    limits = [us if equal_limits else draw(seldom_null(times())) for _, us in found]
     return [Label(key, us, limit) for (key, us), limit in zip(found, limits, strict=True)]
 
 

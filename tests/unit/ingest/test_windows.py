@@ -44,6 +44,13 @@ def test_an_incremental_run_reads_new_files_late_knowledge_and_late_pushes() -> 
     assert push_arrival(8, 0) > (window.late.arrival_after or 0) >= push_arrival(7, 0)
 
 
+def test_a_new_file_may_bear_a_number_that_another_bore() -> None:
+    """A file that sorts before all others takes their numbers, and they move on."""
+    files = (SourceFile("/a", 1, 1, 0, "d"), SourceFile("/f0", 1, 1, 1, "d"), SourceFile("/f1", 1, 1, 2, "d"))
+    window = incremental_window(MARK, replace(snapshot(), files=files), 800, now_us=NOW)
+    assert window.late is not None and window.late.ordinals == {0, 1, 2}
+
+
 def test_going_backwards_hides_nothing() -> None:
     window = incremental_window(MARK, snapshot(0, 1, 2), 100, now_us=NOW)
     assert window.end_us == MARK.end_us

@@ -134,7 +134,7 @@ def query_relation(query: str) -> str:
     except duckdb.Error as error:
         why = str(error).partition("\n")[0]
         raise SourceUnreadable(f"the query cannot be parsed: {why}", hint="mend the SqlSource's query") from None
-    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT_STATEMENT:
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise SourceUnreadable("the query is not one SELECT", hint="write a single SELECT statement")
     return f"({statements[0].query.strip().rstrip(';')}\n)"
 

@@ -8,7 +8,7 @@ with an engine, nor be made fast.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from stook.core.plans import Window
@@ -99,12 +99,13 @@ def qualifies(row: HistoryRow, window: Window) -> bool:
 
 
 def newest(rows: Sequence[HistoryRow], window: Window) -> list[HistoryRow]:
-    """Each key's newest qualifying row, tombstones too, sorted by key."""
+    """Each key's newest qualifying row, sorted by key; tombstones too, whose values are null."""
     best: dict[Key, HistoryRow] = {}
     for row in rows:
         if qualifies(row, window) and (row.key not in best or row.order > best[row.key].order):
             best[row.key] = row
-    return [best[key] for key in sorted(best, key=_sortable)]
+    found = [best[key] for key in sorted(best, key=_sortable)]
+    return [replace(row, values=(None,) * len(row.values)) if row.deleted else row for row in found]
 
 
 def _sortable(key: Key) -> tuple[object, ...]:

@@ -1,0 +1,91 @@
+"""Requests in: who calls, how long the body may be, how deep its JSON, and what shape it must have.
+
+It is a file of its own because everything that can be wrong with a request before its meaning is found here, with
+limits that hold for any client. Handlers call it. It must never keep more of a body than its limit.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from typing import Final, TypeVar
+
+import msgspec
+import numpy as np
+from starlette.requests import Request
+
+from stook.core.errors import InvalidArgument, TooLarge, Unauthorized
+
+T = TypeVar("T")
+MIB: Final = 1 << 20
+DISCARD_FACTOR: Final = 8  # how many limits' worth of a body too long is read away, so that the client reads our answer
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_OPEN, _CLOSE = np.zeros(256, np.int64), np.zeros(256, np.int64)
+_OPEN[[ord("["), ord("{")]] = 1
+_CLOSE[[ord("]"), ord("}")]] = 1
+_STEP: Final = _OPEN - _CLOSE
+
+
+def check_token(request: Request, token: str) -> None:
+    """Raises Unauthorized unless the call carries the server's bearer token, where it has one."""
+    if not token:
+        return
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    same = hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode())
+    if scheme.lower() != "bearer" or not same:
+        why = "is wrong" if scheme else "is missing"
+        raise Unauthorized(
+            f"the bearer token {why}", hint="send `Authorization: Bearer TOKEN`; stook.toml has serve.token"
+        )
+
+
+async def read_body(request: Request, limit_bytes: int) -> bytes:
+    """The whole body, also of a chunked request. Raises TooLarge, after reading a bounded rest away."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= limit_bytes:
+            chunks.append(chunk)
+        else:
+            chunks.clear()
+            if size > limit_bytes * DISCARD_FACTOR:
+                break
+    if size > limit_bytes:
+        raise TooLarge(
+            f"the body is over the limit of {limit_bytes // MIB} MiB",
+            hint="send less at a time, or raise serve.body_limit_mib in stook.toml",
+        )
+    return b"".join(chunks)
+
+
+def decode(body: bytes, shape: type[T], *, depth_max: int) -> T:
+    """The body as a message. Raises InvalidArgument naming place and mend, TooLarge when nested too deep.
+
+    >>> decode(b'{"a": 1}', dict[str, int], depth_max=4)
+    {'a': 1}
+    """
+    check_depth(body, depth_max)
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except msgspec.ValidationError as error:
+        raise InvalidArgument(
+            f"the body is not as it must be: {error}", hint="GET /openapi.json shows its shape"
+        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"the body is not JSON: {error}", hint="send one JSON object in UTF-8") from None
+
+
+def check_depth(body: bytes, depth_max: int) -> None:
+    """Raises TooLarge when brackets nest deeper than `depth_max`. The body need not be JSON.
+
+    >>> check_depth(b'{"a": "[[[[[["}', 2)
+    """
+    if body.count(b"[") + body.count(b"{") <= depth_max:
+        return
+    bare = np.frombuffer(_STRINGS.sub(b"", body), np.uint8)
+    if len(bare) and int(np.cumsum(_STEP[bare]).max()) > depth_max:
+        raise TooLarge(
+            f"the JSON nests deeper than {depth_max} levels",
+            hint="flatten it, or raise serve.json_depth_max in stook.toml",
+        )

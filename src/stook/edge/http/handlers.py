@@ -1,0 +1,404 @@
+"""One function per endpoint: decode, one call on the platform, encode.
+
+They are a file of their own because this is all that the HTTP face does; the route table names them. Reads of few
+rows run in the event loop, since a thread would cost more than the read; everything else runs in bounded threads.
+They must never branch on what a request means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+from starlette.requests import Request
+from starlette.responses import Response
+
+from stook._version import __version__
+from stook.core import dtypes
+from stook.core.dtypes import DType
+from stook.core.errors import InvalidArgument, SchemaMismatch
+from stook.core.instants import to_rfc3339
+from stook.core.predictions import PredictResult
+from stook.core.results import OnlineResult
+from stook.core.specs import Column
+from stook.edge.http import metrics
+from stook.edge.http.body import decode, read_body
+from stook.edge.http.door import Door
+from stook.edge.http.messages import (
+    HealthAnswer,
+    IncrementalRequest,
+    MaterializeAnswer,
+    MaterializedView,
+    MaterializeRequest,
+    ObjectAnswer,
+    ObjectsAnswer,
+    OnlineRequest,
+    PredictRequest,
+    PushAnswer,
+    PushRequest,
+    ReadyAnswer,
+)
+from stook.edge.jsonvalues import (
+    ages_json,
+    column_from_json,
+    encode,
+    plain_json,
+    statuses_json,
+    table_column,
+    times_json,
+    values_json,
+)
+
+ARROW: Final = "application/vnd.apache.arrow.stream"
+JSON: Final = "application/json"
+INLINE_ROWS_MAX: Final = 64
+NOW_US: Final = b"stook.now_us"
+KEY_COLUMNS: Final = b"stook.key_columns"
+RELEASE: Final = b"stook.release"
+FLOAT_TENSORS: Final = ("FP32", "FP64")
+Rows = Sequence[Mapping[str, Any]]
+
+
+def json_response(answer: object, status: int = 200) -> Response:
+    """Any message as JSON."""
+    return Response(encode(answer), status, media_type=JSON)
+
+
+async def get_online_features(door: Door, request: Request) -> Response:
+    """The features of entities as they are now."""
+    body = await read_body(request, door.body_limit_bytes)
+    message = decode(body, OnlineRequest, depth_max=door.depth_max)
+    arrow = ARROW in request.headers.get("accept", "")
+    rows = _row_count(message.entities, message.entity_rows)
+    if rows <= INLINE_ROWS_MAX:
+        answer = _answer_online(door, message, arrow)
+    else:
+        answer = await door.short.run(_answer_online, door, message, arrow)
+    return Response(answer, media_type=ARROW if arrow else JSON)
+
+
+def _row_count(entities: Mapping[str, Sequence[Any]] | None, rows: Rows | None) -> int:
+    return len(rows) if rows is not None else max(map(len, (entities or {}).values()), default=0)
+
+
+def _answer_online(door: Door, message: OnlineRequest, arrow: bool) -> bytes:
+    read = door.prepared(message)
+    text = message.int64 == "string"
+    entities, rows = _keys(message.entities, message.entity_rows, read.plan.keys, text)
+    result = read(entities, entity_rows=rows)
+    metrics.count_values(result)
+    return arrow_stream(result.to_arrow(), result) if arrow else online_json(result, int64_text=text)
+
+
+def _keys(entities: Any, rows: Any, keys: Sequence[Column], text: bool) -> tuple[Any, Any]:
+    """Entities with what JSON cannot say (bytes, and 64-bit integers where asked) in its true type."""
+    special: dict[str, DType] = {
+        key.name: key.dtype
+        for key in keys
+        if key.dtype == dtypes.Bytes or (text and key.dtype in (dtypes.Int64, dtypes.UInt64))
+    }
+    for name, dtype in special.items():
+        if entities is not None and name in entities:
+            entities = {**entities, name: column_from_json(entities[name], dtype, f"key {name!r}", int64_text=text)}
+        if rows is not None and all(name in row for row in rows):
+            cells = column_from_json([row[name] for row in rows], dtype, f"key {name!r}", int64_text=text)
+            rows = [{**row, name: cell} for row, cell in zip(rows, cells, strict=True)]
+    return entities, rows
+
+
+def online_json(result: OnlineResult, *, int64_text: bool = False) -> bytes:
+    """Feast's JSON, plus ages. What columns of one view share is spelled once."""
+    spelled: dict[int, msgspec.Raw] = {}
+    aged: dict[int, msgspec.Raw] = {}
+    named: dict[int, msgspec.Raw] = {}
+    nothing = msgspec.Raw(b"[%b]" % b",".join([b"null"] * len(result)))
+    results: list[dict[str, Any]] = []
+    for _, dtype, values in result.keys:
+        cells = values if isinstance(values, list) else values.to_pylist()
+        statuses = statuses_json([1 if cell is None else 0 for cell in cells])
+        answer = values_json(cells, dtype, int64_text=int64_text)
+        results.append({"values": answer, "statuses": statuses, "event_timestamps": nothing, "ages": nothing})
+    for column in result.columns:
+        times, states = id(column.event_us), id(column.statuses)
+        if times not in spelled:
+            spelled[times] = times_json(column.event_us)
+            aged[times] = ages_json(column.event_us, result.now_us)
+        if states not in named:
+            named[states] = statuses_json(column.statuses)
+        results.append(
+            {
+                "values": values_json(column.values, column.dtype, int64_text=int64_text),
+                "statuses": named[states],
+                "event_timestamps": spelled[times],
+                "ages": aged[times],
+            }
+        )
+    names = [name for name, _, _ in result.keys] + result.feature_names
+    return encode({"metadata": {"feature_names": names}, "results": results})
+
+
+def arrow_stream(table: pa.Table, result: OnlineResult | None, facts: Mapping[bytes, bytes] | None = None) -> bytes:
+    """A table as an Arrow stream; its metadata says when it was read and how many columns are keys."""
+    metadata = dict(facts or {})
+    if result is not None:
+        metadata |= {NOW_US: str(result.now_us).encode(), KEY_COLUMNS: str(len(result.keys)).encode()}
+    table = table.replace_schema_metadata(metadata)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+async def push(door: Door, request: Request) -> Response:
+    """Pushes rows; durable and visible once answered. The body may be an Arrow stream (then `?view=NAME&to=both`)."""
+    body = await read_body(request, door.body_limit_bytes)
+    if request.headers.get("content-type", "").startswith(ARROW):
+        query = request.query_params
+        data: Any = read_arrow(body)
+        name, to = _one_name(query.get("view"), query.get("push_source_name")), query.get("to", "both")
+    else:
+        message = decode(body, PushRequest, depth_max=door.depth_max)
+        name, to, data = _one_name(message.view, message.push_source_name), message.to, message.df
+    return json_response(await door.short.run(_push, door, name, data, to))
+
+
+def _one_name(view: str | None, source: str | None) -> str:
+    if (view is None) == (source is None):
+        raise InvalidArgument(
+            "the push must name view or push_source_name, and not both", hint='"view": "driver_stats"'
+        )
+    return view or source or ""
+
+
+def _push(door: Door, name: str, data: Any, to: str) -> PushAnswer:
+    if isinstance(data, dict):
+        types = door.push_types(name)
+        data = {
+            column: table_column(cells, types[column], f"column {column!r}") if column in types else cells
+            for column, cells in data.items()
+        }
+    done = door.platform.push(name, data, to)
+    return PushAnswer(done.rows, list(done.views), done.position)
+
+
+def read_arrow(body: bytes) -> pa.Table:
+    """The table in an Arrow stream. Raises SchemaMismatch."""
+    try:
+        with pa.ipc.open_stream(body) as reader:
+            table = reader.read_all()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        line = str(error).partition("\n")[0]
+        raise SchemaMismatch(
+            f"the body is not an Arrow stream: {line}", hint="write it with pyarrow.ipc.new_stream"
+        ) from None
+    return table
+
+
+def _either(name: str, ours: Any, other: str, feasts: Any) -> Any:
+    if ours is not None and feasts is not None:
+        raise InvalidArgument(f"the body has both {name} and {other}", hint=f"give {name}")
+    return ours if ours is not None else feasts
+
+
+def _end(ours: str | None, feasts: str | None) -> str:
+    end: str | None = _either("end", ours, "end_ts", feasts)
+    if end is None:
+        raise InvalidArgument("the body has no end", hint='"end": "2013-10-15T12:00:00Z"')
+    return end
+
+
+async def materialize(door: Door, request: Request) -> Response:
+    """Brings rows online; answers when all views are done."""
+    body = await read_body(request, door.body_limit_bytes)
+    message = decode(body, MaterializeRequest, depth_max=door.depth_max)
+    start = _either("start", message.start, "start_ts", message.start_ts)
+    end = _end(message.end, message.end_ts)
+    views = _either("views", message.views, "feature_views", message.feature_views)
+
+    def call() -> MaterializeAnswer:
+        return _materialized(door.platform.materialize(start, end, views, replace=message.replace))
+
+    return json_response(await door.long.run(call))
+
+
+async def materialize_incremental(door: Door, request: Request) -> Response:
+    """Brings online what came since the last run; answers when all views are done."""
+    body = await read_body(request, door.body_limit_bytes)
+    message = decode(body, IncrementalRequest, depth_max=door.depth_max)
+    end = _end(message.end, message.end_ts)
+    views = _either("views", message.views, "feature_views", message.feature_views)
+
+    def call() -> MaterializeAnswer:
+        return _materialized(door.platform.materialize_incremental(end, views))
+
+    return json_response(await door.long.run(call))
+
+
+def _materialized(done: Sequence[Any]) -> MaterializeAnswer:
+    return MaterializeAnswer(
+        [
+            MaterializedView(
+                view=m.view,
+                rows=m.rows,
+                seconds=m.seconds,
+                mode=m.mode,
+                generation=m.generation,
+                start=None if m.start_us is None else to_rfc3339(m.start_us),
+                end=to_rfc3339(m.end_us),
+                resumed_rows=m.resumed_rows,
+            )
+            for m in done
+        ]
+    )
+
+
+async def predict(door: Door, request: Request) -> Response:
+    """Predictions of a deployment, with the features that were looked up."""
+    body = await read_body(request, door.body_limit_bytes)
+    message = decode(body, PredictRequest, depth_max=door.depth_max)
+    arrow = ARROW in request.headers.get("accept", "")
+    answer = await door.short.run(_predict, door, request.path_params["deployment"], message, arrow)
+    return Response(answer, media_type=ARROW if arrow else JSON)
+
+
+def _predict(door: Door, deployment: str, message: PredictRequest, arrow: bool) -> bytes:
+    text = message.int64 == "string"
+    keys = door.platform.prediction_keys(deployment)
+    entities, rows = _keys(message.entities, message.entity_rows, keys, text)
+    request = message.request and _with_numbers(door, deployment, message.request)
+    result = door.platform.predict(deployment, entities=entities, entity_rows=rows, request=request)
+    if result.online is not None:
+        metrics.count_values(result.online)
+    return prediction_arrow(result) if arrow else prediction_json(result, int64_text=text)
+
+
+def _with_numbers(door: Door, deployment: str, request: dict[str, Any]) -> dict[str, Any]:
+    """The request with NaN and infinities, which JSON has as text, as numbers where the model takes floats."""
+    worded = {name for name, value in request.items() if _worded(value)}
+    if not worded:
+        return request
+    inputs = door.platform.model_metadata(deployment)["inputs"]
+    floats = worded & {tensor["name"] for tensor in inputs if tensor["datatype"] in FLOAT_TENSORS}
+    return {name: _numbers(value) if name in floats else value for name, value in request.items()}
+
+
+def _worded(value: Any) -> bool:
+    return any(_worded(v) for v in value) if isinstance(value, list) else isinstance(value, str) and value in NON_FINITE
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_numbers(v) for v in value]
+    return NON_FINITE.get(value, value) if isinstance(value, str) else value
+
+
+def prediction_json(result: PredictResult, *, int64_text: bool = False) -> bytes:
+    """Predictions, release, and each feature's values, statuses, event times and ages by name."""
+    columns = [] if result.online is None else result.online.columns
+    now_us = 0 if result.online is None else result.online.now_us
+    return encode(
+        {
+            "predictions": plain_json(result.raw),
+            "release": result.release,
+            "features": {c.name: values_json(c.values, c.dtype, int64_text=int64_text) for c in columns},
+            "statuses": {c.name: statuses_json(c.statuses) for c in columns},
+            "event_timestamps": {c.name: times_json(c.event_us) for c in columns},
+            "ages": {c.name: ages_json(c.event_us, now_us) for c in columns},
+        }
+    )
+
+
+def prediction_arrow(result: PredictResult) -> bytes:
+    """The predictions as first column, then the features as in an online answer."""
+    predictions = pa.array(result.raw) if isinstance(result.raw, list) else result.raw
+    names, arrays = ["predictions"], [predictions]
+    if result.online is not None:
+        table = result.online.to_arrow()
+        names += table.column_names
+        arrays += table.columns
+    return arrow_stream(pa.Table.from_arrays(arrays, names=names), result.online, {RELEASE: result.release.encode()})
+
+
+async def health(door: Door, _: Request) -> Response:
+    """The process answers; also when the stores do not."""
+    clock = door.platform.clock
+    name, now = door.platform.settings.name, to_rfc3339(clock.now_us())
+    return json_response(HealthAnswer("ok", name, "frozen" if clock.frozen else "running", now))
+
+
+async def ready(door: Door, _: Request) -> Response:
+    """The registry and the online store answer."""
+    return json_response(await door.short.run(_ready, door))
+
+
+def _ready(door: Door) -> ReadyAnswer:
+    views = door.platform.list("feature-view")
+    online = next((view.name for view in views if view.spec["online"]), None)
+    if online is not None:
+        door.platform.generations(online)
+    return ReadyAnswer("ready", len(views))
+
+
+async def show_metrics(door: Door, _: Request) -> Response:
+    """Everything counted, by all workers."""
+    return Response(await door.short.run(metrics.exposition), media_type=metrics.CONTENT_TYPE)
+
+
+async def show_openapi(door: Door, _: Request) -> Response:
+    """This document."""
+    return Response(door.document, media_type=JSON)
+
+
+async def list_objects(door: Door, request: Request) -> Response:
+    """All stored objects of a kind."""
+    found = await door.short.run(door.platform.list, request.path_params["kind"])
+    return json_response(ObjectsAnswer([_object(record) for record in found]))
+
+
+async def get_object(door: Door, request: Request) -> Response:
+    """One stored object."""
+    kind, name = request.path_params["kind"], request.path_params["name"]
+    return json_response(_object(await door.short.run(door.platform.get, kind, name)))
+
+
+def _object(record: Any) -> ObjectAnswer:
+    return ObjectAnswer(record.kind, record.name, record.spec, record.revision, record.created)
+
+
+async def v2_server(_: Door, __: Request) -> Response:
+    """The server, in the words of the Open Inference Protocol."""
+    return json_response({"name": "stook", "version": __version__, "extensions": []})
+
+
+async def v2_live(_: Door, __: Request) -> Response:
+    """The process answers."""
+    return json_response({"live": True})
+
+
+async def v2_ready(door: Door, _: Request) -> Response:
+    """The registry and the online store answer."""
+    await door.short.run(_ready, door)
+    return json_response({"ready": True})
+
+
+async def v2_model(door: Door, request: Request) -> Response:
+    """A deployment's model: platform, inputs, outputs."""
+    name = request.path_params["deployment"]
+    return json_response(await door.short.run(door.platform.model_metadata, name))
+
+
+async def v2_model_ready(door: Door, request: Request) -> Response:
+    """Whether a deployment can answer."""
+    name = request.path_params["deployment"]
+    await door.short.run(door.platform.model_metadata, name)
+    return json_response({"name": name, "ready": True})
+
+
+async def v2_infer(door: Door, request: Request) -> Response:
+    """Answers tensors with tensors; no features are looked up."""
+    body = await read_body(request, door.body_limit_bytes)
+    message = decode(body, dict[str, Any], depth_max=door.depth_max)
+    return json_response(await door.short.run(door.platform.infer, request.path_params["deployment"], message))

@@ -1,0 +1,203 @@
+"""Runs the fenced blocks of a document, in order, in one folder, and compares what they print.
+
+It is a file of its own because the tutorial, the guides and the README are all run by the same rules. The tests of
+this folder call it. It must never be lenient about an exit code: what a reader types has to work.
+
+The rules, which `CONTRIBUTING.md` gives to authors:
+
+- A `console` block holds commands after `$ `, each followed by what it prints on standard output. In what is
+  expected `...` stands for any text, and any run of spaces for one; a command that prints and has nothing expected
+  may print anything. `$ # fails` after a command expects an exit code other than 0, and then what is
+  expected is looked for in standard error too. A command ending in ` &` keeps running until the document ends.
+- A `python title="NAME"` block (any language) is a file that the reader writes.
+- A plain `python` block is a script; a `text` block right behind it is what it prints.
+- Everything else is only read. The port 6566 is replaced by a free one, so that two runs do not meet.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+_TITLE = re.compile(r'title="([^"]+)"')
+PORT = "6566"
+COMMAND_SECONDS_MAX = 120
+SERVER_SECONDS_MAX = 60
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, the rest of its first line, its text, and the document's line it starts in."""
+
+    language: str
+    title: str
+    body: str
+    line: int
+
+
+def blocks_of(text: str) -> list[Block]:
+    """All fenced blocks of a Markdown text, in order."""
+    found = []
+    for match in _FENCE.finditer(text):
+        info = match["info"].strip()
+        title = _TITLE.search(info)
+        line = text.count("\n", 0, match.start()) + 1
+        found.append(Block(info.partition(" ")[0], title[1] if title else "", match["body"], line))
+    return found
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def matches(expected: str, printed: str) -> bool:
+    """Whether the text printed is the one expected, where `...` stands for anything."""
+    want, have = (
+        "\n".join(" ".join(line.split()) for line in text.strip().splitlines()) for text in (expected, printed)
+    )
+    pattern = re.sub(r"([\[\]*?])", r"[\1]", want).replace("...", "*")
+    return fnmatch.fnmatchcase(have, pattern)
+
+
+@dataclass
+class Reader:
+    """Somebody who types a document into a shell, in `folder`."""
+
+    folder: Path
+    document: Path
+    port: int = field(default_factory=free_port)
+    servers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        scripts = Path(sys.executable).parent
+        self.environment = {
+            **os.environ,
+            "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONWARNINGS": "error",
+            "COLUMNS": "160",
+        }
+
+    def follow(self) -> int:
+        """Runs every block that can be run; returns how many were. Raises AssertionError naming document and line."""
+        blocks = blocks_of(self.document.read_text(encoding="utf-8"))
+        ran = 0
+        try:
+            for block, after in zip(blocks, [*blocks[1:], None], strict=True):
+                ran += self._run(block, after)
+        finally:
+            self.stop()
+        return ran
+
+    def _run(self, block: Block, after: Block | None) -> bool:
+        if block.title:
+            path = self.folder / block.title
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(self._local(block.body), encoding="utf-8")
+            return True
+        if block.language == "console":
+            for command, expected, line in _commands(block):
+                self._type(command, expected, line)
+            return True
+        if block.language == "python":
+            expected = after.body if after is not None and after.language == "text" else ""
+            printed = self._call([sys.executable, "-c", self._local(block.body)], block.line)
+            self._compare(expected, printed, block.line, "the script")
+            return True
+        return False
+
+    def _type(self, command: str, expected: str, line: int) -> None:
+        if command.startswith("cd "):
+            self.folder = (self.folder / command[3:].strip()).resolve()
+            return
+        if command.endswith(" &"):
+            self._start(command[:-2], line)
+            return
+        command, fails, _ = command.partition(" # fails")
+        printed = self._call(["bash", "-c", self._local(command)], line, fails=bool(fails))
+        self._compare(expected, printed, line, command)
+
+    def _call(self, command: list[str], line: int, *, fails: bool = False) -> str:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS_MAX,
+            check=False,
+        )
+        where = f"{self.document.name}:{line}: {command[-1][:200]}"
+        assert (done.returncode != 0) == fails, f"{where}\nexit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return (done.stdout + done.stderr if fails else done.stdout).replace(str(self.port), PORT)
+
+    def _compare(self, expected: str, printed: str, line: int, what: str) -> None:
+        if expected.strip() and not matches(expected, printed):
+            raise AssertionError(
+                f"{self.document.name}:{line}: {what}\n--- expected\n{expected}\n--- printed\n{printed}"
+            )
+
+    def _start(self, command: str, line: int) -> None:
+        log = (self.folder / f"server-{len(self.servers)}.log").open("wb")
+        server = subprocess.Popen(
+            ["bash", "-c", f"exec {self._local(command)}"],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=log,
+            stderr=log,
+        )
+        self.servers.append(server)
+        deadline = time.monotonic() + SERVER_SECONDS_MAX
+        while not self._answers():
+            assert server.poll() is None, f"{self.document.name}:{line}: {command} ended\n{log.read_text()}"
+            assert time.monotonic() < deadline, f"{self.document.name}:{line}: {command} does not answer"
+            time.sleep(0.05)  # between two questions of the awaited condition
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _local(self, text: str) -> str:
+        """The text for this run: its own port, and `stook serve` told of it."""
+        return re.sub(r"\bstook serve\b", f"stook serve --port {PORT}", text).replace(PORT, str(self.port))
+
+    def stop(self) -> None:
+        """Ends what still runs."""
+        for server in self.servers:
+            if server.poll() is None:
+                server.send_signal(signal.SIGTERM)
+        for server in self.servers:
+            server.wait(timeout=COMMAND_SECONDS_MAX)
+
+
+def _commands(block: Block) -> list[tuple[str, str, int]]:
+    """(command, what it prints, line) of a console block; a command may go on after a backslash."""
+    found: list[tuple[str, list[str], int]] = []
+    continued = False
+    for offset, text in enumerate(block.body.splitlines(), start=1):
+        if continued:
+            command, expected, line = found[-1]
+            found[-1] = (f"{command}\n{text}", expected, line)
+            continued = text.endswith("\\")
+        elif text.startswith("$ "):
+            found.append((text[2:], [], block.line + offset))
+            continued = text.endswith("\\")
+        elif found:
+            found[-1][1].append(text)
+    return [(command, "\n".join(expected), line) for command, expected, line in found]

@@ -1,0 +1,264 @@
+"""The command line as its user types it: every verb on a project from `stook init`, and every mistake of issue one.
+
+Commands run in this process through click's runner; `tests/docs` runs them as real processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+
+from stook.edge.cli.main import cli
+
+
+def run(*words: object) -> Result:
+    result = CliRunner().invoke(cli, [str(word) for word in words], catch_exceptions=False)
+    assert "Traceback" not in result.output
+    return result
+
+
+def answer(*words: object) -> Any:
+    """The JSON answer of a command that must succeed."""
+    result = run("--json", *words)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def refusal(*words: object, code: int = 2) -> str:
+    """What a command that must fail says on standard error."""
+    result = run(*words)
+    assert result.exit_code == code, result.output
+    return result.stderr
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    run("-C", tmp_path, "init", "first")
+    root = tmp_path / "first"
+    assert run("-C", root, "apply").exit_code == 0
+    return root
+
+
+def test_from_init_to_an_online_answer_and_a_training_set(project: Path) -> None:
+    assert "0 to change, 3 unchanged" in run("plan", "-C", project).output
+    (done,) = answer("-C", project, "materialize-incremental", "now")
+    assert (done["view"], done["rows"], done["how"]) == ("driver_stats", 5, "load")
+    found = answer("-C", project, "get-online-features", "-f", "driver_stats:trips", "-e", "driver_id=1001,77")
+    assert found["values"] == {"driver_id": [1001, 77], "trips": [25, None]}
+    assert found["statuses"] == {"trips": ["PRESENT", "NOT_FOUND"]}
+    out = project / "out.parquet"
+    labels = project / "data" / "labels.parquet"
+    joined = answer("-C", project, "get-historical-features", labels, "-f", "ranking", "-o", out, "--save", "set1")
+    assert joined["rows"] == 4
+    assert pq.read_table(out)["trips"].to_pylist() == [21, 8, 15, None]
+    assert [d["name"] for d in answer("-C", project, "datasets", "list")] == ["set1"]
+    parity = answer("-C", project, "parity", "-f", "ranking", "-e", "driver_id=1001,1002,1003,9")
+    assert (parity["differing"], parity["entities"], parity["values"]) == (0, 4, 8)
+
+
+def test_push_delete_and_generations(project: Path, tmp_path: Path) -> None:
+    run("-C", project, "materialize", "2024-01-01", "2024-01-10")
+    run("-C", project, "materialize", "2024-01-01", "2024-01-20", "--replace")
+    assert [g["state"] for g in answer("-C", project, "generations", "list", "driver_stats")] == ["ready", "live"]
+
+    def trips() -> Any:
+        return answer("-C", project, "get-online-features", "-f", "driver_stats:trips", "-e", "driver_id=1001")
+
+    before = trips()
+    run("-C", project, "generations", "activate", "driver_stats", 1)
+    assert trips()["event_timestamps"] != before["event_timestamps"]
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"driver_id": 1001, "trips": 99, "conv_rate": 0.5}\n')
+    assert answer("-C", project, "push", "driver_stats", rows)["rows"] == 1
+    assert trips()["values"]["trips"] == [99]
+    run("-C", project, "delete-rows", "driver_stats", "-e", "driver_id=1001")
+    assert trips()["statuses"]["trips"] == ["NOT_FOUND"]
+
+
+def test_prune_deletes_only_when_asked(project: Path) -> None:
+    (project / "features.py").write_text("from stook import Entity, Int64\nx = Entity('x', {'x': Int64})\n")
+    assert "feature-view driver_stats    no longer defined; kept" in run("-C", project, "apply").output
+    assert [v["name"] for v in answer("-C", project, "feature-views", "list")] == ["driver_stats"]
+    run("-C", project, "apply", "--prune")
+    assert answer("-C", project, "feature-views", "list") == []
+    assert [e["name"] for e in answer("-C", project, "entities", "list")] == ["x"]
+
+
+def test_train_release_deploy_predict_rollback(project: Path) -> None:
+    (project / "train.py").write_text(
+        "from sklearn.linear_model import LogisticRegression\n"
+        "import numpy as np\n"
+        "def fit(data, params, run):\n"
+        "    table = data.filter(data['trips'].is_valid())\n"
+        "    run.log_metrics({'rows': float(table.num_rows)})\n"
+        "    x = np.column_stack([table[c].to_numpy() for c in ('conv_rate', 'trips')])\n"
+        "    return LogisticRegression(C=params['C']).fit(x, table['completed'].to_numpy(zero_copy_only=False))\n"
+    )
+    run("-C", project, "materialize-incremental", "now")
+    labels = project / "data" / "labels.parquet"
+    assert run("-C", project, "get-historical-features", labels, "-f", "ranking", "--save", "set1").exit_code == 0
+    words = ("train", "trip", "--fit", "train.py:fit", "--dataset", "set1", "--label", "completed", "-p", "C=0.5")
+    trained = answer("-C", project, *words)
+    assert (trained["status"], trained["metrics"]) == ("finished", {"rows": 3.0})
+    for number in (1, 2):
+        made = answer("-C", project, "release", "trip", trained["run"], "-f", "ranking")
+        assert made == {"release": f"trip-{number}", "request_inputs": []}
+        run("-C", project, "deploy", "trip", made["release"])
+    predicted = answer("-C", project, "predict", "trip", "-e", "driver_id=1001")
+    assert predicted["release"] == "trip-2" and predicted["predictions"][0] in (True, False)
+    assert answer("-C", project, "rollback", "trip")["release"] == "trip-1"
+    assert "no release before" in refusal("-C", project, "rollback", "trip").lower()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("get-online-features", "-f", "driver_stat:trips", "-e", "driver_id=1"), "did you mean 'driver_stats'"),
+        (("get-online-features", "-f", "driver_stats:trip", "-e", "driver_id=1"), "did you mean 'trips'"),
+        (("get-online-features", "-f", "driver_stats:trips", "-e", "driver=1"), "did you mean 'driver_id'"),
+        (("get-online-features", "-f", "driver_stats:trips", "-e", "driver_id=x"), "'driver_id' is int64"),
+        (("get-online-features", "-f", "rankin", "-e", "driver_id=1"), "did you mean 'ranking'"),
+        (("materialize", "2024-02-01", "2024-01-01"), "is before start"),
+        (("materialize", "yesterday", "2024-01-01"), "'yesterday' is not a time"),
+        (("materialize-incremental", "now", "--view", "driver_stat"), "did you mean 'driver_stats'"),
+        (("push", "driver_stats", "absent.parquet"), "there is no file absent.parquet"),
+        (("push", "driver_stats", "features.py"), "files ending in '.py' are not read"),
+        (("generations", "activate", "driver_stats", "7"), "has no generation 7"),
+        (("predict", "nothing", "-e", "driver_id=1"), "there is no deployment 'nothing'"),
+        (("feature-views", "describe", "driver_stat"), "did you mean 'driver_stats'"),
+        (("get-historical-features", "data/labels.parquet", "-f", "ranking"), "give -o FILE or --save NAME"),
+        (("matrialize", "now"), "did you mean 'materialize'"),
+    ],
+)
+def test_a_wrong_call_gets_one_message_and_a_mend(
+    project: Path, words: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    assert says in refusal(*words)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "says"),
+    [
+        ("features.py", "from stook import Entity\n\nEntity(", "features.py:3"),
+        ("features.py", "from stook import *\nEntity('a', {'a': Int64})\nx = Entity('b b')", "features.py:3"),
+        ("stook.toml", "[project]\nname = 'x'\n[serve]\nprot = 1\n", "did you mean 'port'"),
+        ("stook.toml", "[project]\nname = 'x'\n[serve]\nport = 99999\n", "0 to 65535"),
+        ("stook.toml", "[project\n", "stook.toml"),
+        ("stook.toml", "[project]\nname = 'x'\n[engines]\nonline = 'redos:'\n", "no engine for 'redos'"),
+        ("stook.toml", "[project]\nname = 'x'\n[serve]\ntoken = '${NOT_THERE_AT_ALL}'\n", "NOT_THERE_AT_ALL"),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_place(project: Path, file: str, text: str, says: str) -> None:
+    (project / file).write_text(text)
+    said = refusal("-C", project, "plan")
+    assert says in said and "hint" in said
+
+
+def view_over(project: Path, source: str) -> None:
+    (project / "features.py").write_text(
+        "from stook import *\nd = Entity('driver', {'driver_id': Int64})\n"
+        f"v = FeatureView('v', entities=[d], source={source}, schema=[Field('x', Float64)])\n"
+    )
+
+
+def test_sources_that_cannot_be_read(project: Path) -> None:
+    view_over(project, "FileSource('data/driver_stat.parquet')")
+    assert "driver_stats.parquet" in refusal("-C", project, "apply")
+    (project / "data" / "empty.parquet").write_bytes(b"")
+    view_over(project, "FileSource('data/empty.parquet')")
+    assert "empty.parquet" in refusal("-C", project, "apply")
+    (project / "data" / "empty.csv").write_text("")
+    view_over(project, "FileSource('data/empty.csv')")
+    assert "empty.csv" in refusal("-C", project, "apply")
+    pq.write_table(pa.table({"driver_id": [1], "x": [1.0]}), project / "data" / "timeless.parquet")
+    view_over(project, "FileSource('data/timeless.parquet')")
+    assert "no timestamp column 'event_timestamp'" in refusal("-C", project, "apply")
+    view_over(project, "SqlSource('select * from nowhere')")
+    assert "nowhere" in refusal("-C", project, "apply")
+    assert [v["name"] for v in answer("-C", project, "feature-views", "list")] == ["driver_stats"]
+
+
+def test_a_source_that_vanished_harms_nothing_stored(project: Path) -> None:
+    run("-C", project, "materialize-incremental", "now")
+    (project / "data" / "driver_stats.parquet").unlink()
+    assert "driver_stats.parquet" in refusal("-C", project, "materialize-incremental", "now")
+    found = answer("-C", project, "get-online-features", "-f", "ranking", "-e", "driver_id=1001")
+    assert found["statuses"]["trips"] == ["PRESENT"]
+
+
+def test_a_folder_that_is_no_project(tmp_path: Path) -> None:
+    assert "run `stook init NAME`" in refusal("-C", tmp_path, "plan")
+    assert "there is no such folder" in refusal("-C", tmp_path / "nowhere", "plan")
+    run("-C", tmp_path, "init", "first")
+    assert "is not empty" in refusal("-C", tmp_path, "init", "first")
+    assert "is not possible" in refusal("-C", tmp_path, "init", "1st")
+
+
+def test_a_damaged_or_newer_store_is_refused_and_left_alone(project: Path) -> None:
+    store = project / ".stook" / "records.db"
+    with sqlite3.connect(store) as connection:
+        assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
+    connection.close()
+    whole = store.read_bytes()
+    store.write_bytes(b"not a database at all, " * 100)
+    assert "records.db" in refusal("-C", project, "feature-views", "list", code=1)
+    assert store.read_bytes().startswith(b"not a database")
+    store.write_bytes(whole)
+    assert run("-C", project, "feature-views", "list").exit_code == 0
+    data = project / ".stook" / "online" / "data.mdb"
+    run("-C", project, "materialize-incremental", "now")
+    kept = data.read_bytes()
+    data.write_bytes(b"\x00" * 8192)
+    assert "online" in refusal("-C", project, "get-online-features", "-f", "ranking", "-e", "driver_id=1", code=1)
+    data.write_bytes(kept)
+    assert run("-C", project, "get-online-features", "-f", "ranking", "-e", "driver_id=1").exit_code == 0
+
+
+LIMITED = """
+import resource, runpy, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+sys.argv = ["stook", *sys.argv[1:]]
+runpy.run_module("stook", run_name="__main__")
+"""
+
+
+def test_a_full_disk_is_said_and_harms_nothing(project: Path, tmp_path: Path) -> None:
+    """Files of this process may not grow beyond 64 KiB, which a full disk looks like to every store."""
+    run("-C", project, "materialize-incremental", "now")
+    rows = tmp_path / "rows.parquet"
+    many = pa.table({"driver_id": range(50_000), "trips": range(50_000), "conv_rate": [0.1] * 50_000})
+    pq.write_table(many, rows)
+    command = [sys.executable, "-c", LIMITED, "-C", str(project), "push", "driver_stats", str(rows)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONWARNINGS": "ignore"}
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "space" in done.stderr or "full" in done.stderr
+    found = answer("-C", project, "get-online-features", "-f", "ranking", "-e", "driver_id=1001")
+    assert found["values"]["trips"] == [25]
+    assert answer("-C", project, "push", "driver_stats", rows)["rows"] == 50_000
+
+
+def test_machine_output_of_a_mistake_is_json_too(project: Path) -> None:
+    result = run("-C", project, "--json", "feature-views", "describe", "nothing")
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["error"]["code"] == "unknown_object"
+
+
+def test_doctor_and_version(project: Path) -> None:
+    findings = answer("-C", project, "doctor")
+    assert {f["check"] for f in findings} >= {"project", "online store", "push log", "view driver_stats"}
+    assert run("version").output.strip()
+    assert run("bench", "-C", project, "-f", "ranking", "-e", "driver_id=1001", "--reads", "10").exit_code == 0

@@ -1,0 +1,178 @@
+"""Kill -9 at random moments: nothing acknowledged is lost, and a rerun ends in the same state.
+
+Real processes on a real project. `STOOK_TEST_KILLS` sets how often (20 here, 200 in `make test-long`); the seed of
+a failing run is printed and can be given back as `STOOK_TEST_SEED`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import stook
+
+pytestmark = pytest.mark.kill
+KILLS = int(os.environ.get("STOOK_TEST_KILLS", "20"))
+SEED = int(os.environ.get("STOOK_TEST_SEED", str(random.SystemRandom().randrange(1 << 30))))
+ENTITIES = 20_000
+ROWS = 60_000
+END = "2024-02-01T00:00:00Z"
+SETTINGS = """
+[project]
+name = "kills"
+[limits]
+chunk_rows = 1000
+fold_rows = 300
+"""
+FEATURES = """
+from stook import Entity, FeatureView, Field, FileSource, Float64, Int64, PushSource
+account = Entity("account", join_keys={"account_id": Int64})
+balance = FeatureView("balance", entities=[account], source=FileSource("balance.parquet"),
+                      schema=[Field("amount", Float64), Field("moves", Int64)])
+event = FeatureView("event", entities=[account], source=PushSource("events"), schema=[Field("number", Int64)])
+"""
+MATERIALIZE = """
+import sys, stook
+with stook.open(sys.argv[1]) as p:
+    print("open", flush=True)
+    p.materialize_incremental(sys.argv[2], ["balance"])
+print("done", flush=True)
+"""
+REPLACE = MATERIALIZE.replace('p.materialize_incremental(sys.argv[2], ["balance"])',
+                              'p.materialize(None, sys.argv[2], ["balance"], replace=True)')  # fmt: skip
+PUSH = """
+import sys, stook
+first = int(sys.argv[2])
+with stook.open(sys.argv[1]) as p:
+    print("open", flush=True)
+    for number in range(first, first + 100_000):
+        p.push("event", [{"account_id": number % 50, "number": number}])
+        print(number, flush=True)
+"""
+
+
+def rows(seed: int) -> pa.Table:
+    random_ = np.random.default_rng(seed)
+    start = int(datetime(2024, 1, 1, tzinfo=UTC).timestamp() * 1e6)
+    times = start + random_.integers(0, 25, ROWS) * 86_400_000_000  # coarse, so that ties are common
+    return pa.table(
+        {
+            "account_id": random_.integers(0, ENTITIES, ROWS),
+            "event_timestamp": pa.array(times).cast(pa.timestamp("us", tz="UTC")),
+            "amount": random_.normal(size=ROWS),
+            "moves": random_.integers(0, 100, ROWS),
+        }
+    )
+
+
+def newest(table: pa.Table) -> dict[int, tuple[int, float]]:
+    """Each account's newest row, ties to the later row of the file: position and amount."""
+    found: dict[int, tuple[int, int, float]] = {}
+    columns = (table[name].to_pylist() for name in ("account_id", "amount"))
+    times = table["event_timestamp"].cast(pa.int64()).to_pylist()
+    for position, (account, amount, when) in enumerate(zip(*columns, times, strict=True)):
+        if account not in found or (when, position) >= found[account][:2]:
+            found[account] = (when, position, amount)
+    return {account: (when, amount) for account, (when, _, amount) in found.items()}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "stook.toml").write_text(SETTINGS)
+    (tmp_path / "features.py").write_text(FEATURES)
+    pq.write_table(rows(1), tmp_path / "balance.parquet")
+    with stook.open(tmp_path) as p:
+        p.apply()
+    return tmp_path
+
+
+def start(script: str, *arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "open\n"
+    return process
+
+
+def kill_after(process: subprocess.Popen[str], seconds: float) -> str:
+    """Kills -9; returns what it had printed."""
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, _ = process.communicate()
+    return output
+
+
+def moments(kills: int, longest_s: float) -> Iterator[float]:
+    print(f"STOOK_TEST_SEED={SEED}")
+    choose = random.Random(SEED)
+    return (choose.uniform(0, longest_s) for _ in range(kills))
+
+
+def amounts_online(project: Path) -> dict[int, tuple[int, float]]:
+    with stook.open(project) as p:
+        result = p.prepare(["balance:amount"])({"account_id": np.arange(ENTITIES).tolist()[:10_000]})
+        more = p.prepare(["balance:amount"])({"account_id": np.arange(10_000, ENTITIES).tolist()})
+    found = {}
+    for part in (result, more):
+        values = part.to_dict()
+        for account, amount, when in zip(values["account_id"], values["amount"], part.columns[0].event_us, strict=True):
+            if amount is not None:
+                found[account] = (int(when), amount)
+    return found
+
+
+def seconds_of(script: str, project: Path) -> float:
+    started = time.monotonic()
+    assert kill_after(start(script, project, END), 120) == "done\n"
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize(("script", "share"), [(MATERIALIZE, 3), (REPLACE, 3)], ids=["incremental", "replace"])
+def test_a_killed_materialization_ends_in_the_same_state(project: Path, script: str, share: int) -> None:
+    """Case 29. A run is killed, repeated, killed again; the last one may finish."""
+    longest = seconds_of(script, project)
+    pq.write_table(rows(2), project / "balance.parquet")  # everything changes: ties, corrections, late rows
+    before, after = newest(rows(1)), newest(rows(2))
+    for seconds in moments(KILLS // share, longest):
+        kill_after(start(script, project, END), seconds)
+        for account, value in amounts_online(project).items():
+            assert value in (before.get(account), after.get(account))
+    assert kill_after(start(script, project, END), 120) == "done\n"
+    found = amounts_online(project)
+    expected = dict(after)
+    if script is MATERIALIZE:  # an upsert never takes away what a newer row of the old file had said
+        for account, value in before.items():
+            expected[account] = max(value, expected.get(account, value), key=lambda v: v[0])
+        expected |= {a: v for a, v in after.items() if v[0] >= expected[a][0]}
+    assert found == expected
+
+
+def test_a_killed_client_loses_no_acknowledged_push(project: Path) -> None:
+    """Case 65's first half: what was acknowledged is online and in history, whoever dies when."""
+    acknowledged = -1
+    for seconds in moments(KILLS - 2 * (KILLS // 3), 1.5):
+        printed = kill_after(start(PUSH, project, acknowledged + 1), seconds).split()
+        acknowledged = int(printed[-1]) if printed else acknowledged
+        with stook.open(project) as p:
+            online = p.get_online_features(["event:number"], entities={"account_id": list(range(50))}).to_dict()
+            now = datetime.now(UTC) + timedelta(seconds=1)
+            labels = pa.table({"account_id": list(range(50)), "event_timestamp": [now] * 50})
+            history = p.get_historical_features(labels, ["event:number"]).to_arrow()
+        numbers = dict(zip(online["account_id"], online["number"], strict=True))
+        for number in range(max(acknowledged - 49, 0), acknowledged + 1):
+            assert numbers[number % 50] is not None and numbers[number % 50] >= number
+        assert history["number"].to_pylist() == online["number"]
+        acknowledged = max([acknowledged, *(n for n in numbers.values() if n is not None)])
+    assert acknowledged > 0
