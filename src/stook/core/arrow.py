@@ -176,6 +176,8 @@ def conform(values: pa.ChunkedArray | pa.Array, dtype: DType, what: str) -> pa.C
     try:
         if pa.types.is_timestamp(chunked.type) and chunked.type.tz is None and dtype == dtypes.Timestamp:
             chunked = pc.assume_timezone(chunked.cast(pa.timestamp("us")), "UTC")
+        if isinstance(dtype, Decimal) and pa.types.is_integer(chunked.type):
+            chunked = chunked.cast(pa.decimal256(76, dtype.scale))  # Arrow asks for room for any value of the type
         converted = chunked.cast(target, safe=True)
         if dtype in dtypes.FLOATS and pa.types.is_integer(chunked.type):
             _check_integers_survive(chunked, converted, what)

@@ -103,7 +103,7 @@ def _source_rows(pool: list[Key], *, created: bool) -> SearchStrategy[list[Histo
         known = event_us if created_us is None else created_us
         return HistoryRow(key, event_us, 0 if known is None else known, 0, deleted=False, values=values)
 
-    return st.lists(st.builds(build, st.sampled_from(pool), event, knowledge, _values()), max_size=12)
+    return st.lists(st.builds(build, st.sampled_from(pool), event, knowledge, _values()), min_size=3, max_size=12)
 
 
 def _pushed_rows(pool: list[Key]) -> SearchStrategy[list[HistoryRow]]:
@@ -126,13 +126,19 @@ def _values() -> SearchStrategy[tuple[object, ...]]:
 
 @st.composite
 def labels(draw: DrawFn, case: Case, *, equal_limits: bool) -> list[Label]:
-    """Labels for a case; each one's limit of knowledge is its own time, or drawn apart from it."""
+    """Labels for a case: every key of its pool at, just before and just after every tick, and some at random.
+
+    Each one's limit of knowledge is its own time, or drawn apart from it. Some are equal; some hold a null.
+    """
     shape = next(s for s in KEY_SHAPES if tuple(d for d, _ in s) == case.keys)
-    key = st.one_of(st.sampled_from(case.pool), st.sampled_from(case.pool[:1]), keys(shape))
-    count = draw(st.integers(0, 12))
-    found = draw(st.lists(st.tuples(key, seldom_null(times())), min_size=count, max_size=count))
-    limits = [us if equal_limits else draw(seldom_null(times())) for _, us in found]
-    return [Label(key, us, limit) for (key, us), limit in zip(found, limits, strict=True)]
+    ticks = [ORIGIN_US + tick * TICK_US + beside for tick in range(TICKS + 1) for beside in (-1, 0, 1)]
+    found: list[tuple[Key, int | None]] = [(key, at) for key in case.pool for at in ticks]
+    found += draw(st.lists(st.tuples(keys(shape), seldom_null(times())), max_size=5))
+    draw(st.randoms(use_true_random=False)).shuffle(found)
+    if equal_limits:
+        return [Label(key, at, at) for key, at in found]
+    limits = draw(st.lists(seldom_null(times()), min_size=3, max_size=7))
+    return [Label(key, at, limits[i % len(limits)]) for i, (key, at) in enumerate(found)]
 
 
 def ttls() -> SearchStrategy[int | None]:

@@ -1,0 +1,203 @@
+"""What users bring, in the declared types: exactly, or refused (cases 15, 17, 21 to 23, 42 to 50)."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from decimal import Decimal as Exact
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stook import (
+    Array,
+    Bool,
+    Bytes,
+    Date,
+    Decimal,
+    Float32,
+    Float64,
+    Int8,
+    Int32,
+    Int64,
+    Map,
+    String,
+    Struct,
+    Time,
+    Timestamp,
+    UInt64,
+    Vector,
+)
+from stook.core.arrow import arrow_schema, as_table, conform, event_micros, from_arrow, require_columns, to_arrow
+from stook.core.dtypes import DType
+from stook.core.errors import SchemaMismatch
+from stook.core.specs import Column
+
+NS = pa.timestamp("ns")
+BIG = 2**53 + 1
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "expected"),
+    [
+        (pa.array([1, None], pa.int8()), Int64, [1, None]),
+        (pa.array([BIG, None], pa.int64()), Int64, [BIG, None]),
+        (pa.array([2**64 - 1, None], pa.uint64()), UInt64, [2**64 - 1, None]),
+        (pa.array([1.0, 2.0]), Int64, [1, 2]),
+        (pa.array([1, None]), Float64, [1.0, None]),
+        (pa.array([0.5, None]), Float32, [0.5, None]),
+        (pa.array(["a", None]).dictionary_encode(), String, ["a", None]),
+        (pa.array(["a", None], pa.large_string()), String, ["a", None]),
+        (pa.array([b"\x00", None], pa.binary(1)), Bytes, [b"\x00", None]),
+        (pa.nulls(2), Float64, [None, None]),
+        (pa.nulls(2), String, [None, None]),
+        (pa.nulls(2), Array(Int64), [None, None]),
+        (pa.array([[1, None], None, []]), Array(Int64), [[1, None], None, []]),
+        (pa.array([[1.0, 2.0], None]), Vector(Float64, 2), [[1.0, 2.0], None]),
+        (pa.array([7], pa.int32()), Decimal(10, 2), [Exact("7.00")]),
+        (pa.array([date(2024, 2, 29)], pa.date64()), Date, [date(2024, 2, 29)]),
+        (pa.array([{"a": 1}], pa.struct([("a", pa.int32())])), Struct({"a": Int64}), [{"a": 1}]),
+        (pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int32())), Map(String, Int64), [[("k", 1)]]),
+        (pa.array([1], pa.time32("s")), Time, None),
+    ],
+)
+def test_what_fits_passes_unchanged(values: pa.Array, dtype: DType, expected: list[Any] | None) -> None:
+    found = conform(values, dtype, "x")
+    assert found.type == to_arrow(dtype)
+    assert expected is None or found.to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        (pa.array([BIG]), Float64),
+        (pa.array([2**24 + 1]), Float32),
+        (pa.array([0.1]), Float32),
+        (pa.array([1.5]), Int64),
+        (pa.array([float("nan")]), Int64),
+        (pa.array([128]), Int8),
+        (pa.array([-1]), UInt64),
+        (pa.array([2**64 - 1], pa.uint64()), Int64),
+        (pa.array(["1"]), Int64),
+        (pa.array([1]), String),
+        (pa.array([1]), Bool),
+        (pa.array([True]), Int64),
+        (pa.array(["a"]), Bytes),
+        (pa.array([b"a"]), String),
+        (pa.array([Exact("1.234")]), Decimal(5, 2)),
+        (pa.array([[1.0]]), Vector(Float64, 2)),
+        (pa.array([[1.0, None]]), Vector(Float64, 2)),
+        (pa.array([[1.0, None]], pa.list_(pa.float64(), 2)), Vector(Float64, 2)),
+        (pa.array([1], NS), Timestamp),
+        (pa.array([{"b": 1}]), Struct({"a": Int64})),
+        (pa.array([1], pa.duration("s")), Int64),
+    ],
+)
+def test_what_would_change_is_refused_by_name(values: pa.Array, dtype: DType) -> None:
+    with pytest.raises(SchemaMismatch, match="column 'x'") as caught:
+        conform(values, dtype, "column 'x'")
+    assert caught.value.hint
+
+
+def test_null_and_nan_stay_apart() -> None:
+    """Case 18."""
+    found = conform(pa.array([None, float("nan"), -0.0]), Float64, "x")
+    assert found.null_count == 1
+    assert np.signbit(found[2].as_py()) and np.isnan(found[1].as_py())
+
+
+def test_slices_and_chunks_are_taken_whole() -> None:
+    """Case 49."""
+    chunked = pa.chunked_array([pa.array([0, 1, 2])[1:], pa.array([], pa.int64()), pa.array([3, None])])
+    assert conform(chunked, Int32, "x").to_pylist() == [1, 2, 3, None]
+    vectors = pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int64(), 2))
+    assert conform(vectors[1:], Vector(Int64, 2), "x").to_pylist() == [None, [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("values", "up", "down"),
+    [
+        (pa.array([1_001, -1_001, 2_000], NS), [2, -1, 2], [1, -2, 2]),
+        (pa.array([1], pa.timestamp("s", "Asia/Tokyo")), [1_000_000], [1_000_000]),
+        (pa.array([1, None], pa.timestamp("ms")), [1_000, None], [1_000, None]),
+        (pa.array([date(1970, 1, 2)]), [86_400_000_000], [86_400_000_000]),
+        (pa.array(["1970-01-01T00:00:01Z"]), [1_000_000], [1_000_000]),
+        (pa.array(["1970-01-01 00:00:01"]), [1_000_000], [1_000_000]),
+        (pa.array(["1970-01-01T01:00:00+01:00"]), [0], [0]),
+    ],
+)
+def test_times_round_so_that_nothing_leaks(values: pa.Array, up: list[int], down: list[int]) -> None:
+    """Cases 21 and 22: features round up, labels down."""
+    chunked = pa.chunked_array([values])
+    assert event_micros(chunked, "t", round_up=True)[0].to_pylist() == up
+    assert event_micros(chunked, "t", round_up=False)[0].to_pylist() == down
+
+
+def test_daylight_saving_overlap_is_two_instants() -> None:
+    """Case 21."""
+    berlin = ZoneInfo("Europe/Berlin")
+    twice = [datetime(2024, 10, 27, 2, 30, fold=fold, tzinfo=berlin) for fold in (0, 1)]
+    stored = pa.array([t.astimezone(UTC) for t in twice], pa.timestamp("us", "Europe/Berlin"))
+    micros = event_micros(pa.chunked_array([stored]), "t", round_up=True)[0].to_pylist()
+    assert micros[1] - micros[0] == 3_600_000_000
+
+
+@pytest.mark.parametrize("values", [pa.array([1]), pa.array(["yesterday"]), pa.array([2**40], pa.timestamp("s"))])
+def test_what_is_no_time_is_refused(values: pa.Array) -> None:
+    with pytest.raises(SchemaMismatch, match=r"^t "):
+        event_micros(pa.chunked_array([values]), "t", round_up=True)
+
+
+@given(st.lists(st.integers(-(2**62), 2**62), max_size=20))
+def test_rounding_is_floor_and_ceiling(nanos: list[int]) -> None:
+    values = pa.chunked_array([pa.array(nanos, NS)])
+    up, counted = event_micros(values, "t", round_up=True)
+    down, _ = event_micros(values, "t", round_up=False)
+    assert up.to_pylist() == [-(-n // 1000) for n in nanos]
+    assert down.to_pylist() == [n // 1000 for n in nanos]
+    assert counted == sum(n % 1000 != 0 for n in nanos)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pa.table({"x": [1, None]}),
+        pa.RecordBatch.from_pydict({"x": [1, None]}),
+        [{"x": 1}, {"x": None}],
+        {"x": [1, None]},
+        pd.DataFrame({"x": pd.array([1, None], "Int64")}, index=[5, 6]),
+        pl.DataFrame({"x": [1, None]}),
+    ],
+)
+def test_tables_of_every_kind(data: object) -> None:
+    table = as_table(data, "the table")
+    assert table.column_names == ["x"]
+    assert conform(table["x"], Int64, "x").to_pylist() == [1, None]
+
+
+@pytest.mark.parametrize("data", [3, "x", object(), [1, 2], {"x": [1], "y": [1, 2]}])
+def test_what_is_no_table_is_refused(data: object) -> None:
+    with pytest.raises(SchemaMismatch, match="the table"):
+        as_table(data, "the table")
+
+
+def test_missing_and_repeated_columns_are_named() -> None:
+    table = pa.table([[1], [2]], names=["a", "a"])
+    with pytest.raises(SchemaMismatch, match="2 columns named 'a'"):
+        require_columns(table, ["a"], "it")
+    with pytest.raises(SchemaMismatch, match="no column 'b'"):
+        require_columns(table, ["b"], "it")
+
+
+def test_every_logical_type_has_one_arrow_type_and_back() -> None:
+    every = [Int64, Bool, Decimal(38, 10), Array(Array(Time)), Vector(Float32, 3), Struct({"a": Map(String, Date)})]
+    for dtype in every:
+        assert from_arrow(to_arrow(dtype)) == dtype
+    assert arrow_schema([Column("a", Timestamp)]).field("a").type == pa.timestamp("us", "UTC")
+    assert from_arrow(pa.duration("s")) is None
