@@ -6,7 +6,7 @@ this folder call it. It must never be lenient about an exit code: what a reader 
 The rules, which `CONTRIBUTING.md` gives to authors:
 
 - A `console` block holds commands after `$ `, each followed by what it prints on standard output. In what is
-  expected `...` stands for any text, and any run of spaces for one; a command that prints and has nothing expected
+  expected `...` stands for any text (as a line of its own also for no line), and any run of spaces for one; a command that prints and has nothing expected
   may print anything. `$ # fails` after a command expects an exit code other than 0, and then what is
   expected is looked for in standard error too. A command ending in ` &` keeps running until the document ends.
 - A `python title="NAME"` block (any language) is a file that the reader writes.
@@ -69,8 +69,9 @@ def matches(expected: str, printed: str) -> bool:
     want, have = (
         "\n".join(" ".join(line.split()) for line in text.strip().splitlines()) for text in (expected, printed)
     )
-    pattern = re.sub(r"([\[\]*?])", r"[\1]", want).replace("...", "*")
-    return fnmatch.fnmatchcase(have, pattern)
+    pattern = re.sub(r"([\[\]*?])", r"[\1]", want)
+    pattern = re.sub(r"\n\.\.\.\n", "\n*", pattern.removesuffix("\n...") + ("*" if pattern.endswith("\n...") else ""))
+    return fnmatch.fnmatchcase(have, pattern.replace("...", "*"))
 
 
 @dataclass

@@ -63,6 +63,10 @@ def test_a_failure_announced_must_fail(tmp_path: Path) -> None:
         ("[12]", "1", False),  # brackets in what is expected are no character class
         ("x*", "xy", False),
         ("1  2", "1 2   ", True),
+        ("a\n...\nc", "a\nc", True),
+        ("a\n...\nc", "a\nb\nb\nc", True),
+        ("a\n...", "a", True),
+        ("a\n...\nc", "a\nb", False),
     ],
 )
 def test_what_counts_as_the_same_output(expected: str, printed: str, same: bool) -> None:

@@ -6,14 +6,21 @@ a failing run is printed and can be given back as `STOOK_TEST_SEED`.
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -176,3 +183,107 @@ def test_a_killed_client_loses_no_acknowledged_push(project: Path) -> None:
         assert history["number"].to_pylist() == online["number"]
         acknowledged = max([acknowledged, *(n for n in numbers.values() if n is not None)])
     assert acknowledged > 0
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """The server's worker processes."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(child) for child in children]
+
+
+def start_server(project: Path, port: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "stook", "-C", str(project), "serve", "--workers", "2", "--port", str(port)]
+    deadline = time.monotonic() + 60
+    while True:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if line.startswith("serving"):
+            return process
+        _, said = process.communicate()
+        assert "in use" in said and time.monotonic() < deadline, said  # workers of a killed server take a moment to end
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+class Client(threading.Thread):
+    """Pushes 0, 1, 2 ... over HTTP, each until it is acknowledged, and reads between; keeps what was acknowledged."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self.port, self.stop, self.acknowledged, self.wrong = port, threading.Event(), -1, ""
+
+    def ask(self, path: str, body: dict[str, object]) -> dict[str, Any] | None:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", json.dumps(body).encode())
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return json.load(answer)  # type: ignore[no-any-return]
+        except (OSError, HTTPException):
+            return None  # killed under us: not acknowledged
+
+    def run(self) -> None:
+        number = 0
+        while not self.stop.is_set() and not self.wrong:
+            row = {"account_id": [number % 50], "number": [number]}
+            if self.ask("/push", {"push_source_name": "events", "df": row}) is None:
+                time.sleep(0.02)
+                continue
+            self.acknowledged = number
+            read = {"features": ["event:number"], "entities": {"account_id": [number % 50]}}
+            answer = self.ask("/get-online-features", read)
+            if answer is not None and answer["results"][1]["values"] != [number]:
+                self.wrong = f"{number}: {answer}"
+            number += 1
+
+
+def test_a_killed_server_or_worker_loses_no_acknowledged_push_while_materialize_runs(project: Path) -> None:
+    """Server, worker and materialize are killed in turn under a pushing and reading client."""
+    choose = random.Random(SEED)
+    port = free_port()
+    server = start_server(project, port)
+    client = Client(port)
+    client.start()
+    loading = start(MATERIALIZE, project, END)
+    try:
+        for number in range(max(KILLS // 4, 3)):
+            before = client.acknowledged
+            time.sleep(choose.uniform(0.1, 1.0))
+            if number % 3 == 0:
+                os.kill(choose.choice(workers_of(server)), signal.SIGKILL)
+            elif number % 3 == 1:
+                server.kill()
+                server.communicate()
+                server = start_server(project, port)
+            else:
+                loading.kill()
+                loading.communicate()
+                loading = start(MATERIALIZE, project, END)
+            wait_until(lambda before=before: client.acknowledged > before + 1 or bool(client.wrong))
+            assert not client.wrong
+        assert loading.wait(timeout=120) == 0
+        client.stop.set()
+        client.join(timeout=30)
+    finally:
+        client.stop.set()
+        loading.kill()
+        loading.communicate()
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=60)
+    assert client.acknowledged > 3 and not client.wrong
+    with stook.open(project) as p:
+        values = p.get_online_features(["event:number"], entities={"account_id": list(range(50))}).to_dict()["number"]
+    for acknowledged in range(max(client.acknowledged - 49, 0), client.acknowledged + 1):
+        assert values[acknowledged % 50] >= acknowledged
+    assert amounts_online(project) == newest(rows(1))
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "nothing happened in time"
+        time.sleep(0.01)
