@@ -168,8 +168,9 @@ class Remote:
             )
             for view in answer.json()["views"]
         ]
-        for run in done if progress is not None else ():
-            progress(run.view, run.rows, run.rows)
+        if progress is not None:
+            for run in done:
+                progress(run.view, run.rows, run.rows)
         return done
 
     def predict(

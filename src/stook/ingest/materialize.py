@@ -30,7 +30,15 @@ from stook.core.settings import Limits
 from stook.core.specs import ViewSpec
 from stook.ingest.histories import PinnedHistory, pin_history
 from stook.ingest.pushes import Pushes
-from stook.ingest.windows import Sight, Watermark, after_full, after_incremental, full_window, incremental_window
+from stook.ingest.windows import (
+    Sight,
+    Watermark,
+    after_full,
+    after_incremental,
+    full_window,
+    incremental_window,
+    known_through,
+)
 from stook.online.write import encode_rows, space
 
 WATERMARK: Final = "watermark"
@@ -182,7 +190,8 @@ class Materializer:
     def _carry_out(self, run: _Run, progress: Progress) -> tuple[Sight, int, int | None]:
         history = run.pinned.history
         qualifying, keys, knowledge_us = self._ports.engine.counts(history, run.window)
-        sight = Sight(history.source, knowledge_us, run.pinned.push_position)
+        known = known_through(history.source, knowledge_us, run.window)
+        sight = Sight(history.source, known, run.pinned.push_position)
         total = min(qualifying, keys)
         progress(run.view.name, run.done_rows, total)
         carry = self._load if run.mode == "load" else self._upsert

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stook.core.errors import InvalidArgument
-from stook.core.instants import to_rfc3339
+from stook.core.instants import MIN_US, to_rfc3339
 from stook.core.plans import Late, SourceSnapshot, Window
 from stook.core.rows import PUSH_ROWS_MAX, push_arrival
 
@@ -85,6 +85,17 @@ def incremental_window(mark: Watermark | None, snapshot: SourceSnapshot | None, 
         arrival_after=push_arrival(mark.push_position, PUSH_ROWS_MAX - 1),
     )
     return Window(mark.end_us, max(end, mark.end_us), now_us, start_exclusive=True, late=late)
+
+
+def known_through(snapshot: SourceSnapshot | None, created_us: int | None, window: Window) -> int:
+    """The knowledge time through which a run has seen everything: rows known later are late to the next one.
+
+    Where the source has a created column, the largest one seen: rows may arrive with any larger one. Elsewhere
+    only pushes can be known later than they are dated, and every push known by now was looked at.
+    """
+    if snapshot is None or snapshot.created_timestamp_column is None:
+        return window.known_by_us
+    return MIN_US if created_us is None else created_us
 
 
 def after_full(mark: Watermark | None, window: Window, uid: str, sight: Sight, *, fresh: bool) -> Watermark | None:

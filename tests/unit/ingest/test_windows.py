@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from stook.core.errors import InvalidArgument
 from stook.core.plans import SourceFile, SourceSnapshot, Window
 from stook.core.rows import push_arrival
-from stook.ingest.windows import Sight, Watermark, after_full, after_incremental, full_window, incremental_window
+from stook.ingest.windows import (
+    Sight,
+    Watermark,
+    after_full,
+    after_incremental,
+    full_window,
+    incremental_window,
+    known_through,
+)
 
 NOW = 1_000
 
@@ -90,6 +98,15 @@ def test_no_row_is_ever_missed(rows: list[tuple[int, int]]) -> None:
                 loaded.add(n)
         mark = after_incremental(mark, window, "uid", Sight(files, None, 0))
         assert {n for n in arrived if rows[n][0] <= step} <= loaded
+
+
+def test_a_push_known_later_than_now_is_late_to_the_next_run() -> None:
+    """Without a created column in the source, every push known by now was looked at; none known later."""
+    assert known_through(None, None, Window(None, 800, 900)) == 900
+    assert known_through(snapshot(0), None, Window(None, 800, 900)) == 900
+    bitemporal = replace(snapshot(0), created_timestamp_column="created")
+    assert known_through(bitemporal, 700, Window(None, 800, 900)) == 700
+    assert known_through(bitemporal, None, Window(None, 800, 900)) < 0
 
 
 def test_watermarks_survive_storage() -> None:

@@ -41,6 +41,7 @@ from stook.edge.http.messages import (
     ReadyAnswer,
 )
 from stook.edge.jsonvalues import (
+    NON_FINITE,
     ages_json,
     column_from_json,
     encode,

@@ -1,0 +1,276 @@
+"""The platform through its own verbs, on real engines: what the parity story does not tell."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import stook
+from stook import (
+    Entity,
+    FeatureService,
+    FeatureView,
+    Field,
+    FileSource,
+    Float64,
+    Int32,
+    Int64,
+    PushSource,
+    SqlSource,
+    String,
+    Timestamp,
+)
+from stook.core.errors import IncompatibleChange, InvalidArgument, SchemaMismatch, UnknownFeature
+
+NOON = datetime(2024, 1, 10, 12, tzinfo=UTC)
+driver = Entity("driver", join_keys={"driver_id": Int64})
+stats = FeatureView(
+    "stats",
+    entities=[driver],
+    ttl=timedelta(days=3),
+    schema=[Field("rate", Float64), Field("trips", Int64)],
+    source=PushSource("events", FileSource("stats.parquet", created_timestamp_column="created")),
+)
+clicks = FeatureView(
+    "clicks",
+    entities=[driver],
+    schema=[Field("n", Int32)],
+    source=PushSource("click", created_timestamp_column="known"),
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "stook.toml").write_text('[project]\nname = "p"\n')
+    days = [NOON - timedelta(days=n) for n in (9, 2, 1)]
+    rows = {
+        "driver_id": [1, 1, 2],
+        "event_timestamp": days,
+        "created": days,
+        "rate": [0.1, 0.2, 0.3],
+        "trips": [1, None, 3],
+    }
+    pq.write_table(pa.table(rows), tmp_path / "stats.parquet")
+    return tmp_path
+
+
+def at(root: Path, when: datetime = NOON) -> Any:
+    return stook.open(root, clock=when)
+
+
+def online(p: Any, feature: str, *ids: int) -> list[Any]:
+    return p.get_online_features([feature], entities={"driver_id": list(ids)}).to_dict()[feature.split(":")[1]]  # type: ignore[no-any-return]
+
+
+def test_all_statuses_tell_why(root: Path) -> None:
+    """Case 55, and 37: what is expired is withheld, with its age."""
+    with at(root) as p:
+        p.apply([stats])
+        p.materialize(None, NOON)
+        p.push("stats", [{"driver_id": 4, "event_timestamp": NOON - timedelta(days=4), "rate": 0.5}])
+        rows = [{"driver_id": n} for n in (1, 2, 3, 4, None)]
+        result = p.get_online_features(["stats:trips", "stats:rate"], rows)
+    assert result.statuses["trips"] == ["NULL_VALUE", "PRESENT", "NOT_FOUND", "OUTSIDE_MAX_AGE", "NOT_FOUND"]
+    assert result.to_dict()["rate"] == [0.2, 0.3, None, None, None]
+    assert result.ages["rate"] == [2 * 86_400.0, 86_400.0, None, 4 * 86_400.0, None]
+
+
+def test_ttl_takes_effect_on_stored_rows(root: Path) -> None:
+    """Case 38."""
+    with at(root) as p:
+        p.apply([stats])
+        p.materialize(None, NOON)
+        changed = FeatureView(
+            "stats", entities=[driver], ttl=timedelta(hours=30), schema=list(stats.schema or ()), source=stats.source
+        )
+        p.apply([changed])
+        assert online(p, "stats:rate", 1, 2) == [None, 0.3]
+
+
+def test_a_push_known_or_dated_later_waits_for_its_time(root: Path) -> None:
+    """Case 24."""
+    later = NOON + timedelta(hours=2)
+    with at(root) as p:
+        p.apply([clicks])
+        p.push("click", [{"driver_id": 1, "n": 1, "event_timestamp": later}])
+        p.push("click", [{"driver_id": 2, "n": 2, "event_timestamp": NOON - timedelta(days=1), "known": later}])
+        with pytest.raises(InvalidArgument, match="later than now"):
+            p.push("click", [{"driver_id": 3, "n": 3, "event_timestamp": later}], to="online")
+        p.materialize_incremental(NOON + timedelta(days=9))
+        assert online(p, "clicks:n", 1, 2, 3) == [None, None, None]
+    with at(root, later) as p:
+        p.materialize_incremental(later)
+        assert online(p, "clicks:n", 1, 2, 3) == [1, 2, None]
+
+
+def test_history_keeps_order_duplicates_and_unmatched_rows(root: Path) -> None:
+    """Cases 3, 10, 11 and 16: every row comes back, once, in its order."""
+    labels = pd.DataFrame(
+        {
+            "driver_id": pd.array([2, 1, 1, 9, None, 1], "Int64"),
+            "event_timestamp": [NOON] * 3 + [NOON] * 2 + [NOON - timedelta(days=30)],
+            "label": list("abcdef"),
+        }
+    )
+    with at(root) as p:
+        p.apply([stats])
+        got = p.get_historical_features(labels, ["stats:rate", "stats:trips"])
+        assert got.to_df()["label"].tolist() == list("abcdef")
+        assert got.to_arrow()["rate"].to_pylist() == [0.3, 0.2, 0.2, None, None, None]
+        assert isinstance(got.to_polars(), pl.DataFrame)
+        assert got.to_df()["trips"].dtype == pd.Int64Dtype()
+
+
+def test_the_same_view_twice_under_two_keys(root: Path) -> None:
+    """Case 12."""
+    service = FeatureService(
+        "pair", [stats[["rate"]], stats[["rate"]].with_name("other").with_join_key_map({"driver_id": "other_id"})]
+    )
+    with at(root) as p:
+        p.apply([stats, service])
+        p.materialize(None, NOON)
+        result = p.get_online_features("pair", entities={"driver_id": [1], "other_id": [2]})
+        assert result.to_dict() == {"driver_id": [1], "other_id": [2], "stats__rate": [0.2], "other__rate": [0.3]}
+        labels = pa.table({"driver_id": [1], "other_id": [2], "event_timestamp": [NOON]})
+        assert p.get_historical_features(labels, "pair").to_arrow()["other__rate"].to_pylist() == [0.3]
+
+
+def test_a_training_set_is_rebuilt_byte_for_byte(root: Path) -> None:
+    """Case 9: as known at a time, whatever was corrected since; the manifest says so."""
+    labels = pa.table({"driver_id": [1, 2], "event_timestamp": [NOON, NOON]})
+    with at(root) as p:
+        p.apply([stats])
+        first = p.get_historical_features(labels, ["stats:rate"], as_known_at=NOON).save("train")
+        assert p.dataset("train").verify() == []
+    with at(root, NOON + timedelta(days=1)) as p:
+        p.push("stats", [{"driver_id": 1, "rate": 9.9, "event_timestamp": NOON - timedelta(days=1)}])
+        corrected = p.get_historical_features(labels, ["stats:rate"])
+        assert corrected.to_arrow()["rate"].to_pylist() == [9.9, 0.3]
+        again = p.get_historical_features(labels, ["stats:rate"], as_known_at=NOON).save("train")
+        assert (again.digests, again.plan_hash) == (first.digests, first.plan_hash)
+        assert again.created_us != first.created_us
+        assert p.dataset("train").to_arrow()["rate"].to_pylist() == [0.2, 0.3]
+        assert first.reads[0].source is not None and first.reads[0].source.files[0].digest
+
+
+def test_stored_rows_survive_a_changed_schema(root: Path) -> None:
+    """Cases 50 and 63: added, dropped and widened features, also for pushes already folded into history."""
+    with at(root) as p:
+        p.apply([clicks])
+        p.push("click", [{"driver_id": 1, "n": 7}])
+        p.fold()
+        wider = FeatureView(
+            "clicks", entities=[driver], schema=[Field("n", Int64), Field("why", String)], source=clicks.source
+        )
+        p.apply([wider])
+        p.push("click", [{"driver_id": 2, "n": 2**40, "why": "x"}])
+        p.fold()
+        assert online(p, "clicks:n", 1, 2) == [7, 2**40]
+        assert online(p, "clicks:why", 1, 2) == [None, "x"]
+        labels = pa.table({"driver_id": [1, 2], "event_timestamp": [NOON, NOON]})
+        assert p.get_historical_features(labels, ["clicks:n"]).to_arrow()["n"].to_pylist() == [7, 2**40]
+        with pytest.raises(IncompatibleChange, match="cannot hold exactly"):
+            p.apply([clicks])
+
+
+def test_a_dropped_view_leaves_nothing_to_its_successor(root: Path) -> None:
+    """Case 61."""
+    with at(root) as p:
+        p.apply([clicks])
+        p.push("click", [{"driver_id": 1, "n": 7}])
+        p.fold()
+        p.push("click", [{"driver_id": 2, "n": 8}])
+        p.delete("feature-view", "clicks")
+        with pytest.raises(UnknownFeature):
+            online(p, "clicks:n", 1)
+        p.apply([clicks])
+        assert online(p, "clicks:n", 1, 2) == [None, None]
+        labels = pa.table({"driver_id": [1, 2], "event_timestamp": [NOON, NOON]})
+        assert p.get_historical_features(labels, ["clicks:n"]).to_arrow()["n"].to_pylist() == [None, None]
+
+
+def test_a_query_is_a_source(root: Path) -> None:
+    query = "select driver_id, event_timestamp, sum(trips) over (partition by driver_id order by event_timestamp) as total from 'stats.parquet'"
+    total = FeatureView("total", entities=[driver], source=SqlSource(query))
+    with at(root) as p:
+        p.apply([total])
+        p.materialize_incremental(NOON)
+        assert online(p, "total:total", 1, 2) == [1, 3]
+
+
+def test_delta_and_csv_are_sources(root: Path) -> None:
+    from deltalake import write_deltalake
+
+    table = pq.read_table(root / "stats.parquet")
+    write_deltalake(root / "delta", table.slice(0, 2))
+    write_deltalake(root / "delta", table.slice(2), mode="append")
+    days = pd.DataFrame({"driver_id": [1], "event_timestamp": ["2024-01-09T00:00:00Z"], "rate": [0.7]})
+    days.to_csv(root / "rates.csv", index=False)
+    schema = [Field("rate", Float64)]
+    views = [
+        FeatureView(
+            "d", entities=[driver], schema=schema, source=FileSource("delta", created_timestamp_column="created")
+        ),
+        FeatureView("c", entities=[driver], schema=schema, source=FileSource("rates.csv")),
+    ]
+    with at(root) as p:
+        p.apply(views)
+        p.materialize_incremental(NOON)
+        assert online(p, "d:rate", 1, 2) == [0.2, 0.3]
+        assert online(p, "c:rate", 1, 2) == [0.7, None]
+        write_deltalake(root / "delta", table.slice(0, 1).set_column(0, "driver_id", [[5]]), mode="append")
+        p.materialize_incremental(NOON)
+        assert online(p, "d:rate", 5) == [0.1]
+
+
+def test_a_view_without_entities(root: Path) -> None:
+    world = FeatureView("world", schema=[Field("mood", String), Field("seen", Timestamp)], source=PushSource("moods"))
+    with at(root) as p:
+        p.apply([world])
+        p.push("world", [{"mood": "calm", "seen": NOON}])
+        result = p.get_online_features(["world:mood", "world:seen"], [{}])
+        assert result.to_dict() == {"mood": ["calm"], "seen": [NOON]}
+        labels = pa.table({"event_timestamp": [NOON, NOON - timedelta(1)]})
+        assert p.get_historical_features(labels, ["world:mood"]).to_arrow()["mood"].to_pylist() == ["calm", None]
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([{"driver_id": 1, "trip": 3}], "did you mean 'trips'"),
+        ([{"trips": 3}], "no column 'driver_id'"),
+        ([{"driver_id": None, "trips": 3}], "'driver_id' is null in row 0"),
+        ([{"driver_id": "1"}], "cannot be kept exactly as int64"),
+        ([{"driver_id": 1, "trips": 1.5}], "'trips'"),
+        ([{"driver_id": 1, "event_timestamp": None}], "is null in row 0"),
+        ([{"driver_id": 1, "event_timestamp": "soon"}], "is not a time"),
+        (7, "not a table"),
+    ],
+)
+def test_a_wrong_push_changes_nothing(root: Path, rows: Any, says: str) -> None:
+    with at(root) as p:
+        p.apply([stats])
+        with pytest.raises(SchemaMismatch) as caught:
+            p.push("stats", rows)
+        assert says in str(caught.value)
+        assert online(p, "stats:rate", 1) == [None]
+
+
+def test_prepared_reads_follow_the_registry(root: Path) -> None:
+    with at(root) as p:
+        p.apply([stats, FeatureService("s", [stats[["rate"]]])])
+        p.materialize(None, NOON)
+        read = p.prepare("s")
+        assert read({"driver_id": [1]}).feature_names == ["rate"]
+        with at(root) as other:
+            other.apply([stats, FeatureService("s", [stats])])
+        p._parts.registry.catalogue(fresh=True)
+        assert read({"driver_id": np.array([1])}).feature_names == ["rate", "trips"]
