@@ -35,6 +35,7 @@ HERE = Path(__file__).resolve().parent
 INSTANTS = 20
 FLIGHTS_PER_INSTANT = 120
 PREDICTIONS_TIMED = 1_000
+FEATURES_SHOWN_EVERY = 4
 SERVER_START_SECONDS_MAX = 60
 T = TypeVar("T")
 
@@ -182,11 +183,12 @@ def answer(report: Report, platform: Any, test: pa.Table, moment: datetime) -> N
         report.line(
             "chance to be late, it was", f"{reply['predictions'][0]:.3f}, {flight[LABEL]}   ({reply['release']})"
         )
-        for name, values in list(reply["features"].items()):
+        for name, values in list(reply["features"].items())[::FEATURES_SHOWN_EVERY]:
             age = reply["ages"][name][0]
             shown = "" if values[0] is None else f"{values[0]:.4g}"
             old = "" if age is None else f"{age / 60:.0f} min old"
             print(f"    {name:<28}{shown:>10}  {reply['statuses'][name][0]:<16}{old}")
+        print(f"    and {len(reply['features']) - len(range(0, len(reply['features']), FEATURES_SHOWN_EVERY))} more")
         local = platform.predict("delay", entities=body["entities"], request=body["request"])
         same = local.predictions == reply["predictions"]
         report.line("in process, the same answer", "yes" if same else f"NO: {local.predictions}")
@@ -215,7 +217,7 @@ def main() -> int:
         report.section("Definitions")
         report.line("apply", str(platform.apply()).splitlines()[-1])
     differing = parity(report, test)
-    moment = test["event_timestamp"][test.num_rows * 3 // 4].as_py()
+    moment = test["event_timestamp"][test.num_rows - test.num_rows // (4 * INSTANTS)].as_py()  # later than all replays
     with stook.open(HERE, clock=moment.isoformat()) as platform:
         report.section(f"Online: materialize a new generation through {moment:%Y-%m-%d %H:%M} UTC")
         for done in platform.materialize(None, moment, replace=True):

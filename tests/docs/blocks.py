@@ -16,18 +16,26 @@ The rules, which `CONTRIBUTING.md` gives to authors:
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
+import importlib
+import io
 import os
 import re
+import runpy
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from stook.edge.cli.main import cli
 
 _FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _TITLE = re.compile(r'title="([^"]+)"')
@@ -76,7 +84,11 @@ def matches(expected: str, printed: str) -> bool:
 
 @dataclass
 class Reader:
-    """Somebody who types a document into a shell, in `folder`."""
+    """Somebody who types a document into a shell, in `folder`.
+
+    Plain `stook ...` and `python FILE` commands and scripts run in this process, since starting a process for each
+    would cost more than all they do; anything with a pipe, and servers, run in real shells.
+    """
 
     folder: Path
     document: Path
@@ -85,12 +97,8 @@ class Reader:
 
     def __post_init__(self) -> None:
         scripts = Path(sys.executable).parent
-        self.environment = {
-            **os.environ,
-            "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONWARNINGS": "error",
-            "COLUMNS": "160",
-        }
+        path = f"{scripts}{os.pathsep}{os.environ['PATH']}"
+        self.environment = {**os.environ, "PATH": path, "PYTHONWARNINGS": "error", "COLUMNS": "160"}
 
     def follow(self) -> int:
         """Runs every block that can be run; returns how many were. Raises AssertionError naming document and line."""
@@ -115,7 +123,8 @@ class Reader:
             return True
         if block.language == "python":
             expected = after.body if after is not None and after.language == "text" else ""
-            printed = self._call([sys.executable, "-c", self._local(block.body)], block.line)
+            code = compile(self._local(block.body), f"{self.document.name}:{block.line}", "exec")
+            printed = self._call("the script", block.line, lambda: exec(code, {"__name__": "__main__"}))
             self._compare(expected, printed, block.line, "the script")
             return True
         return False
@@ -128,12 +137,33 @@ class Reader:
             self._start(command[:-2], line)
             return
         command, fails, _ = command.partition(" # fails")
-        printed = self._call(["bash", "-c", self._local(command)], line, fails=bool(fails))
+        words = shlex.split(self._local(command))
+        if words[0] == "stook" and not set(command) & set("|>&;"):
+            printed = self._call(command, line, lambda: cli(words[1:], prog_name="stook"), fails=bool(fails))
+        elif words[0] == "python" and len(words) == 2:
+            script = self.folder / words[1]
+            printed = self._call(command, line, lambda: runpy.run_path(str(script), run_name="__main__"))
+        else:
+            printed = self._shell(command, line)
         self._compare(expected, printed, line, command)
 
-    def _call(self, command: list[str], line: int, *, fails: bool = False) -> str:
+    def _call(self, what: str, line: int, call: Callable[[], object], *, fails: bool = False) -> str:
+        """What a call in this process prints, run in the folder as a program of its own would be."""
+        out, err = io.StringIO(), io.StringIO()
+        code: object = 0
+        with contextlib.chdir(self.folder), redirect_stdout(out), redirect_stderr(err), _own_modules(self.folder):
+            try:
+                call()
+            except SystemExit as end:
+                code = end.code
+        where = f"{self.document.name}:{line}: {what}"
+        assert (code not in {0, None}) == fails, f"{where}\nexit code {code}\n{out.getvalue()}\n{err.getvalue()}"
+        printed = out.getvalue() + err.getvalue() if fails else out.getvalue()
+        return printed.replace(str(self.port), PORT)
+
+    def _shell(self, command: str, line: int) -> str:
         done = subprocess.run(
-            command,
+            ["bash", "-c", self._local(command)],
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
@@ -141,9 +171,9 @@ class Reader:
             timeout=COMMAND_SECONDS_MAX,
             check=False,
         )
-        where = f"{self.document.name}:{line}: {command[-1][:200]}"
-        assert (done.returncode != 0) == fails, f"{where}\nexit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return (done.stdout + done.stderr if fails else done.stdout).replace(str(self.port), PORT)
+        where = f"{self.document.name}:{line}: {command}"
+        assert done.returncode == 0, f"{where}\nexit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout.replace(str(self.port), PORT)
 
     def _compare(self, expected: str, printed: str, line: int, what: str) -> None:
         if expected.strip() and not matches(expected, printed):
@@ -152,14 +182,9 @@ class Reader:
             )
 
     def _start(self, command: str, line: int) -> None:
-        log = (self.folder / f"server-{len(self.servers)}.log").open("wb")
-        server = subprocess.Popen(
-            ["bash", "-c", f"exec {self._local(command)}"],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=log,
-            stderr=log,
-        )
+        log = self.folder / f"server-{len(self.servers)}.log"
+        shell = ["bash", "-c", f"exec {self._local(command)} >{log.name} 2>&1"]
+        server = subprocess.Popen(shell, cwd=self.folder, env=self.environment)
         self.servers.append(server)
         deadline = time.monotonic() + SERVER_SECONDS_MAX
         while not self._answers():
@@ -171,7 +196,7 @@ class Reader:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=1) as answer:
                 return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
+        except OSError:
             return False
 
     def _local(self, text: str) -> str:
@@ -185,6 +210,21 @@ class Reader:
                 server.send_signal(signal.SIGTERM)
         for server in self.servers:
             server.wait(timeout=COMMAND_SECONDS_MAX)
+
+
+@contextmanager
+def _own_modules(folder: Path) -> Iterator[None]:
+    """Lets scripts import what lies beside them, and forgets it afterwards: other documents have other files."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if file and (folder / file).is_relative_to(folder):  # a file run by a relative name, too
+                del sys.modules[name]
+        importlib.invalidate_caches()
 
 
 def _commands(block: Block) -> list[tuple[str, str, int]]:

@@ -49,7 +49,7 @@ def test_the_reader_notices_a_failing_command(tmp_path: Path) -> None:
 
 def test_a_failure_announced_must_fail(tmp_path: Path) -> None:
     document = tmp_path / "works.md"
-    document.write_text("```console\n$ true # fails\n```\n")
+    document.write_text("```console\n$ stook version # fails\n```\n")
     with pytest.raises(AssertionError, match="exit code 0"):
         blocks.Reader(tmp_path, document).follow()
 

@@ -13,11 +13,11 @@ from typing import Any
 from stook.app.parts import Parts
 from stook.core.errors import InvalidArgument, UnknownObject
 from stook.core.instants import to_us
+from stook.core.outcomes import Acknowledgement, Materialized
 from stook.core.ports.keyvalue import Generation, GenerationState
 from stook.core.specs import ViewSpec
 from stook.ingest.entries import parse_target
-from stook.ingest.materialize import Materialized, Progress
-from stook.ingest.pushes import Acknowledgement
+from stook.ingest.materialize import Progress
 from stook.online.write import space
 
 Instant = datetime | str | int

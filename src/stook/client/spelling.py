@@ -1,7 +1,7 @@
 """What a caller gives, in the JSON and Arrow that the server reads; what it answers, in the platform's results.
 
 It is a file of its own because both directions must keep every value and type exact. `Remote` calls it. It is
-pure, and it checks nothing that the server checks: its errors are then the embedded platform's own.
+pure. It must never check what the server checks: its errors are then the embedded platform's own.
 """
 
 from __future__ import annotations

@@ -123,9 +123,10 @@ def as_table(data: Any, what: str) -> pa.Table:
         return pa.Table.from_batches([data])
     try:
         if isinstance(data, dict):
-            return pa.table(data)
+            return pa.table({name: _column(values) for name, values in data.items()})
         if isinstance(data, list | tuple):
-            return pa.Table.from_pylist(list(data))
+            names = dict.fromkeys(name for row in data for name in row)
+            return pa.table({name: _column([row.get(name) for row in data]) for name in names})
         module = type(data).__module__.partition(".")[0]
         if module == "pandas":
             return pa.Table.from_pandas(data, preserve_index=False).replace_schema_metadata(None)
@@ -134,6 +135,16 @@ def as_table(data: Any, what: str) -> pa.Table:
     except (pa.ArrowException, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise SchemaMismatch(f"{what} cannot be read as a table: {_first_line(error)}", hint=_TABLE_HINT) from None
     raise SchemaMismatch(f"{what} is a {type(data).__name__}, not a table", hint=_TABLE_HINT)
+
+
+def _column(values: Any) -> Any:
+    """Values as Arrow has them; integers above an int64's as uint64, which Arrow does not try by itself."""
+    if isinstance(values, list | tuple):
+        try:
+            return pa.array(values)
+        except OverflowError:
+            return pa.array(values, pa.uint64())
+    return values
 
 
 _TABLE_HINT: Final = "give an Arrow table, a DataFrame, a list of dicts or a dict of lists"

@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from stook.core import dtypes
 from stook.core.arrow import to_arrow
-from stook.core.dtypes import Array, Decimal, DType, Map, Struct, Vector
+from stook.core.dtypes import Array, Decimal, DType, Map, Primitive, Struct, Vector
 from stook.core.errors import InvalidArgument, SchemaMismatch
 from stook.core.instants import MICROS_PER_SECOND, to_datetime, to_rfc3339, to_us
 from stook.core.statuses import NO_TIME, STATUS_NAMES
@@ -36,6 +36,7 @@ Convert = Callable[[Any], Any]
 TYPES_KEPT_MAX: Final = 4_096
 NON_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _WIDE: Final = (dtypes.Int64, dtypes.UInt64)
+_WIDE_NAMES: Final = frozenset(dtype.name for dtype in _WIDE)
 _STATUSES: Final = [f'"{name}"'.encode() for name in STATUS_NAMES]
 _NULL: Final = b"null"
 encode: Final = msgspec.json.Encoder().encode
@@ -50,7 +51,10 @@ def values_json(values: Any, dtype: DType | None, *, int64_text: bool = False) -
     b'["1152921504606846976"]'
     """
     cells = values if isinstance(values, list) else _cells(values)
-    one = None if dtype is None else _to_json(dtype, int64_text)
+    if isinstance(dtype, Primitive):  # by name: hashing a type costs more than encoding a few cells
+        one = str if int64_text and dtype.name in _WIDE_NAMES else _PRIMITIVES_TO_JSON.get(dtype.name)
+    else:
+        one = None if dtype is None else _to_json(dtype, int64_text)
     if one is not None:
         cells = [None if cell is None else one(cell) for cell in cells]
     return msgspec.Raw(encode(cells))
@@ -119,6 +123,9 @@ def _finite(value: float) -> float | str:
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+_PRIMITIVES_TO_JSON: Final[dict[str, Convert]] = {dtype.name: _finite for dtype in dtypes.FLOATS}
 
 
 def _plain(cell: Any) -> Any:

@@ -20,6 +20,7 @@ from typing import Final, Literal
 import pyarrow as pa
 
 from stook.core.errors import InvalidArgument
+from stook.core.outcomes import Materialized
 from stook.core.plans import SourceSnapshot, Window
 from stook.core.ports.clock import Clock
 from stook.core.ports.engine import Engine
@@ -48,20 +49,6 @@ LOCK_WAIT_S: Final = 3_600.0
 
 Progress = Callable[[str, int, int], None]
 Mode = Literal["load", "upsert"]
-
-
-@dataclass(frozen=True)
-class Materialized:
-    """What a run did to one view: keys written (before the write rule), seconds, and how."""
-
-    view: str
-    rows: int
-    seconds: float
-    mode: Mode
-    generation: int | None
-    start_us: int | None
-    end_us: int
-    resumed_rows: int = 0
 
 
 @dataclass(frozen=True)

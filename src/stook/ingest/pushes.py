@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from stook.core.arrow import arrow_schema, conform, to_arrow
 from stook.core.dtypes import Bool, DType, Int64
 from stook.core.errors import Busy, Conflict, InvalidArgument
+from stook.core.outcomes import Acknowledgement
 from stook.core.plans import TableSnapshot
 from stook.core.ports.clock import Clock
 from stook.core.ports.keyvalue import KeyValue, Row
@@ -42,15 +43,6 @@ FOLD_LOCK: Final = "fold"
 REPLAY_ATTEMPTS: Final = 5
 TABLE_PREFIX: Final = "push/"
 ORDER: Final = (Column(EVENT_US, Int64), Column(KNOWLEDGE_US, Int64), Column(ARRIVAL, Int64), Column(DELETED, Bool))
-
-
-@dataclass(frozen=True)
-class Acknowledgement:
-    """What a push did: rows per view, and the log position that holds them (0 when there was no row)."""
-
-    rows: int
-    views: tuple[str, ...]
-    position: int
 
 
 @dataclass(frozen=True)

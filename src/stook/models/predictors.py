@@ -17,6 +17,7 @@ import pyarrow as pa
 from stook.core.errors import CorruptStore, NotSupported, SchemaMismatch, did_you_mean
 from stook.models.matrix import float_matrix, frame
 
+ONE_THREAD_ROWS_MAX: Final = 1_000  # up to here waking threads costs more than they save, most of all in a busy server
 _REFUSED_HINT: Final = "give the model what it was trained on; nulls reach it as NaN"
 MESSAGE_LENGTH_MAX: Final = 300
 
@@ -88,7 +89,8 @@ class LightGbmPredictor:
         table = self._select(table)
         inputs = self._frame(table) if self._categories else float_matrix(table)
         try:
-            scores = self._booster.predict(inputs)
+            threads = {"num_threads": 1} if table.num_rows <= ONE_THREAD_ROWS_MAX else {}
+            scores = self._booster.predict(inputs, **threads)
         except self._refusals as error:
             raise SchemaMismatch(f"LightGBM refuses the inputs: {first_line(error)}", hint=_REFUSED_HINT) from error
         if self._classes is None:

@@ -24,9 +24,9 @@ from stook.app import Platform, open_platform
 from stook.edge.http.door import Door
 from stook.edge.http.listening import listeners, shut_door
 from stook.edge.http.openapi import openapi
+from stook.edge.http.orders import WorkerOrder
 from stook.edge.http.routes import make_app
 from stook.edge.http.upkeep import Upkeep
-from stook.edge.http.worker import WorkerOrder
 
 DRAIN_S: Final = 0.5
 LISTEN_POLL_S: Final = 0.005

@@ -1,8 +1,8 @@
 """What the server counts, summed over its worker processes.
 
 It is a file of its own because prometheus-client chooses between one process and several when it is imported,
-by the environment; `server` sets that before it starts workers. Routes count here, GET /metrics reads. Labels
-must stay bounded: paths of the route table, statuses; never a name that a caller sends.
+by the environment; `server` sets that before it starts workers. Routes count here, GET /metrics reads. It
+must never label anything with a name that a caller sends: paths of the route table and statuses are bounded.
 """
 
 from __future__ import annotations

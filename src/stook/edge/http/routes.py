@@ -1,8 +1,8 @@
 """The route table, and the ASGI application made of it.
 
 It is a file of its own because routing, counting and the OpenAPI document must agree on one table. The worker
-makes the application; `openapi` reads the table. Whatever happens to a request, its answer must be our JSON, with
-an error's details only where the caller can do something about them.
+makes the application; `openapi` reads the table. It must never answer anything but our own JSON, nor
+tell an error's details where the caller can do nothing about them.
 """
 
 from __future__ import annotations
@@ -84,11 +84,11 @@ def make_app(door: Door) -> ASGIApp:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         async def closing(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if door.draining and message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"connection", b"close")]
             await send(message)
 
-        await starlette(scope, receive, closing if door.draining else send)
+        await starlette(scope, receive, closing)
 
     return app
 

@@ -31,7 +31,7 @@ from stook.core.errors import Fault, InvalidSettings, StookError
 from stook.core.instants import to_us
 from stook.core.settings import BOUNDS, Settings, load_settings
 from stook.edge.http.listening import taken_port
-from stook.edge.http.worker import WorkerOrder, WorkerReport
+from stook.edge.http.orders import WorkerOrder, WorkerReport
 
 STOP_WAIT_S: Final = 60.0
 RESPAWN_PAUSE_S: Final = 0.2

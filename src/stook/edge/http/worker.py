@@ -15,26 +15,7 @@ import threading
 import msgspec
 
 from stook.core.errors import StookError
-
-
-class WorkerOrder(msgspec.Struct):
-    """What a worker is told. `upkeep`: it also folds pushes into history; one worker does."""
-
-    folder: str
-    host: str
-    port: int
-    token: str = ""
-    clock: str | None = None
-    upkeep: bool = False
-
-
-class WorkerReport(msgspec.Struct):
-    """What a worker says: it answers, or an error's code, message and hint."""
-
-    ready: bool
-    code: str = ""
-    message: str = ""
-    hint: str = ""
+from stook.edge.http.orders import WorkerOrder, WorkerReport
 
 
 def main() -> None:
