@@ -1,7 +1,7 @@
 """Checks what is pushed or deleted, and brings it into the form that is logged.
 
 It is a file of its own because everything that can be wrong with a push must be found before it is made durable.
-Pushes call it. It is pure: the time is an argument, and nothing is written.
+Pushes call it. It must never write, nor ask what time it is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Parity: the same values online and offline, compared one by one.
 
 It is a file of its own because it is the proof users run, and must not share code with what it proves beyond the
-two reads. The app hands it both answers. It is pure: it reads nothing itself.
+two reads. The app hands it both answers. It must never read anything itself.
 """
 
 from __future__ import annotations

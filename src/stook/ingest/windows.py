@@ -1,7 +1,7 @@
 """Which rows a materialization must read: watermarks and windows, decided without reading anything.
 
 It is a file of its own because this is where late data is lost or caught. `materialize` calls it and keeps its
-watermarks. It is pure: times, snapshots and positions are arguments.
+watermarks. It must never read: times, snapshots and positions are arguments.
 
 A watermark says: every row with event time through `end_us` that had been *seen* is online, where seen means the
 files of `seen`, created times through `knowledge_us`, and pushes through `push_position`. What arrives later is

@@ -2,7 +2,7 @@
 
 It is a file of its own because arrival, the last tie-breaker of the write rule, stands on these numbers: rows of
 a source must rank the same on every run, and a changed file above what it was. The engine pins with it, and checks
-a pin before it reads. `number` is pure; nothing here may open a file but to digest it.
+a pin before it reads. It must never open a file but to digest it.
 """
 
 from __future__ import annotations
