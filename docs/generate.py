@@ -31,11 +31,6 @@ DOCS = Path(__file__).resolve().parent
 REFERENCE = DOCS / "reference"
 PROJECT = DOCS.parent / "pyproject.toml"
 JSON_FORMS = ("to_spec", "from_spec")  # of rooms, for rooms
-MEANINGS = {  # of settings whose name says it all, and which therefore have no comment in the code
-    "serve.host": "the address to listen on; any but this machine's own needs a token, or `--insecure`",
-    "serve.body_limit_mib": "the largest request body, in MiB",
-    "serve.json_depth_max": "how deep a request's JSON may nest",
-}
 NOTE = "<!-- Written by `make docs` from the code. Change the code, not this file. -->"
 
 
@@ -165,7 +160,7 @@ def settings_rows(section: str, cls: type) -> list[tuple[str, str, str, str]]:
             default = str(field.default).lower()
         else:
             default = f'"{field.default}"' if isinstance(field.default, str) else f"{field.default}"
-        meaning = comments.get(field.name) or MEANINGS[full]
+        meaning = comments[field.name]
         rows.append((f"`{full}`", f"`{default}`", f"{bounds[0]} to {bounds[1]}" if bounds else "", meaning))
     return rows
 

@@ -7,6 +7,7 @@ It must never change a value: integers with nulls stay integers in every form.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 Keys = Sequence[tuple[str, "DType | None", Any]]
 
 STATUS_TYPE = pa.dictionary(pa.int8(), pa.string())
-_STATUS_DICTIONARY = pa.array(STATUS_NAMES, pa.string())
 
 
 def to_table(keys: Keys, columns: Sequence[OnlineColumn]) -> pa.Table:
@@ -102,9 +102,15 @@ def _values(values: Any, dtype: DType | None) -> Any:
     return pa.array(values, to_arrow(dtype))
 
 
+@cache
+def _status_names() -> pa.Array:
+    """Made at first use: Arrow loads pandas, where there is one, to make an array of Python values."""
+    return pa.array(STATUS_NAMES, pa.string())
+
+
 def _statuses(statuses: Any) -> Any:
     codes = np.asarray(statuses, dtype=np.int8)
-    return pa.DictionaryArray.from_arrays(pa.array(codes), _STATUS_DICTIONARY)
+    return pa.DictionaryArray.from_arrays(pa.array(codes), _status_names())
 
 
 def _times(event_us: Any) -> Any:

@@ -69,12 +69,12 @@ DEFAULT_ENGINES: Final[dict[str, str]] = {
 class Serve:
     """`[serve]`: the HTTP server."""
 
-    host: str = "127.0.0.1"
+    host: str = "127.0.0.1"  # the address to listen on; any but this machine's own needs a token, or `--insecure`
     port: int = 6566  # 0: any free port
     workers: int = 1  # processes
     token: str = ""  # a bearer token every call but /health must carry; empty: none asked
-    body_limit_mib: int = 16
-    json_depth_max: int = 32
+    body_limit_mib: int = 16  # the largest request body, in MiB
+    json_depth_max: int = 32  # how deep a request's JSON may nest
     entities_max: int = 10_000  # rows of one online request
     allow_pickle: bool = False  # whether releases stored as pickles, which run code when loaded, may answer
 
