@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,11 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stook.backends.duckdb.engine import DuckEngine, open_engine
-from stook.core.plans import PointInTimePlan
+from stook.core.definitions import FileSource, SqlSource
+from stook.core.plans import History, PointInTimePlan
 from stook.core.settings import parse_url
-from stook.testing.contracts.engine import CASE_FEATURES, join_of, labels_of, lay_out
+from stook.testing.contracts.engine_cases import ALL_TIME, CASE_FEATURES, join_of, labels_of, lay_out
 from stook.testing.oracles import pointintime as oracle
-from stook.testing.oracles.pointintime import BY_COLUMN
+from stook.testing.oracles.pointintime import BY_COLUMN, HistoryRow
 from stook.testing.strategies import Case, cases, labels, times, ttls, windows
 
 SETTINGS = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
@@ -100,3 +102,37 @@ def test_the_newest_rows_equal_the_oracles(
     assert rows == sum(oracle.qualifies(row, window) for row in case.rows)
     assert keys <= rows
     assert (keys == 0) == (len(best) == 0)
+
+
+def by_content(rows: list[HistoryRow]) -> list[HistoryRow]:
+    """The rows with the arrivals that a query's rows have: their rank among full ties, nulls first."""
+    ranked = []
+    for row in rows:
+        ties = [r for r in rows if (r.key, r.event_us, r.knowledge_us) == (row.key, row.event_us, row.knowledge_us)]
+        contents = sorted(
+            tuple((v is not None, v or "" if i else v or 0) for i, v in enumerate(r.values)) for r in ties
+        )
+        mine = tuple((v is not None, v or "" if i else v or 0) for i, v in enumerate(row.values))
+        ranked.append(replace(row, arrival=contents.index(mine)))
+    return ranked
+
+
+@given(case=cases(pushes=False), data=st.data())
+@settings(SETTINGS, max_examples=30)
+def test_a_query_breaks_ties_by_content(engine: DuckEngine, case: Case, data: st.DataObject) -> None:
+    drawn = data.draw(labels(case, equal_limits=True))
+    rows = by_content(case.rows)
+    with TemporaryDirectory() as folder:
+        laid = lay_out(case, Path(folder), engine)
+        assert isinstance(laid.view.source, FileSource)
+        created = laid.view.source.created_timestamp_column
+        shuffled = f"SELECT * FROM read_parquet('{laid.view.source.path}') ORDER BY hash(word), number DESC"
+        source = SqlSource(shuffled, timestamp_field="at", created_timestamp_column=created)
+        view = replace(laid.view, source=source)
+        history = History(view, engine.pin(source))
+        for known in (None, BY_COLUMN):
+            plan = PointInTimePlan((join_of(history),), known_by_column=known == BY_COLUMN)
+            found = joined(engine, plan, labels_of(view.keys, drawn), [c.name for c in CASE_FEATURES])
+            assert found == expected(oracle.join(drawn, rows, None, known))
+        newest = [tuple(row.values())[:-4] for batch in engine.newest(history, ALL_TIME) for row in batch.to_pylist()]
+    assert newest == [(*r.key, *r.values) for r in oracle.newest(rows, ALL_TIME)]

@@ -5,201 +5,490 @@ ours. A subclass names the factory; each case writes small sources into a fresh 
 back. It must never look inside an engine; random cases against the oracle are the property tests' part.
 """
 
+# ruff: noqa: D102 - the name of a test says what it tests
+
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime, time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal as PyDecimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
 from stook.core import dtypes
-from stook.core.arrow import arrow_schema, to_arrow
+from stook.core.arrow import to_arrow
 from stook.core.definitions import FileSource, PushSource, SqlSource
-from stook.core.dtypes import Array, Decimal, DType, Map, Struct, Vector
-from stook.core.errors import SchemaMismatch, SourceUnreadable, StookError
+from stook.core.dtypes import Array, Decimal, DType, Struct, Vector
+from stook.core.errors import EngineUnavailable, SchemaMismatch, SourceUnreadable
 from stook.core.plans import (
-    KNOWN_US,
-    LABEL_US,
     ROW,
     History,
     Late,
     PointInTimePlan,
     SourceSnapshot,
     TableSnapshot,
-    ViewJoin,
     Window,
 )
 from stook.core.ports.engine import Engine
 from stook.core.rows import ARRIVAL, DELETED, EVENT_US, KNOWLEDGE_US, file_arrival, push_arrival
-from stook.core.specs import Column, Schema, ViewSpec
-from stook.testing.contracts import Contract, Opening
-from stook.testing.oracles.pointintime import HistoryRow, Label
-from stook.testing.strategies import Case
-
-ALL_TIME: Final = Window(start_us=None, end_us=10**15, known_by_us=10**15)
-ORDER_FIELDS: Final = (
-    Column(EVENT_US, dtypes.Int64),
-    Column(KNOWLEDGE_US, dtypes.Int64),
-    Column(ARRIVAL, dtypes.Int64),
-    Column(DELETED, dtypes.Bool),
+from stook.core.specs import Column
+from stook.testing.contracts import Contract, Opening, in_threads
+from stook.testing.contracts.engine_cases import (
+    ALL_TIME,
+    EXACT_VALUES,
+    KEY,
+    NUMBER,
+    ORDER_FIELDS,
+    PHYSICAL,
+    instants,
+    join_of,
+    joined,
+    labels_of,
+    newest_keys,
+    of_source,
+    rows_table,
+    run,
+    same_bits,
+    simple,
+    view_of,
+    write,
 )
-CASE_FEATURES: Final = (Column("number", dtypes.Int64), Column("word", dtypes.String))
-
-# each type with values that a careless path would change
-EXACT_VALUES: Final[tuple[tuple[DType, list[Any]], ...]] = (
-    (dtypes.Bool, [True, False, None]),
-    (dtypes.Int8, [-128, 127, None]),
-    (dtypes.Int16, [-(2**15), 2**15 - 1, None]),
-    (dtypes.Int32, [-(2**31), 2**31 - 1, None]),
-    (dtypes.Int64, [-(2**63), 2**63 - 1, 2**53 + 1, None]),
-    (dtypes.UInt8, [0, 255, None]),
-    (dtypes.UInt16, [0, 2**16 - 1, None]),
-    (dtypes.UInt32, [0, 2**32 - 1, None]),
-    (dtypes.UInt64, [0, 2**64 - 1, 2**53 + 1, None]),
-    (dtypes.Float32, [0.10000000149011612, float("inf"), -0.0, None]),
-    (dtypes.Float64, [0.1, float("-inf"), 5e-324, -0.0, None]),
-    (dtypes.String, ["", "é", "e\u0301", "a\x00b", "😀" * 50, None]),
-    (dtypes.Bytes, [b"", b"\x00\xff", None]),
-    (dtypes.Date, [date(1, 1, 1), date(9999, 12, 31), None]),
-    (dtypes.Time, [time(0), time(23, 59, 59, 999999), None]),
-    (dtypes.Timestamp, [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999999, UTC), None]),
-    (Decimal(38, 10), [PyDecimal("9999999999999999999999999999.0123456789"), PyDecimal("-0.0000000001"), None]),
-    (Decimal(5, 0), [PyDecimal("99999"), None]),
-    (Array(dtypes.Int64), [[1, None, 2**53 + 1], [], None]),
-    (Array(Array(dtypes.String)), [[["a", None], [], None], [], None]),
-    (Vector(dtypes.Float32, 3), [[1.0, -0.0, 0.10000000149011612], [4.0, 5.0, 6.0], None]),
-    (
-        Struct({"a": dtypes.Int32, "at": dtypes.Timestamp}),
-        [{"a": 1, "at": datetime(2020, 1, 1, tzinfo=UTC)}, {"a": None, "at": None}, None],
-    ),
-    (Map(dtypes.String, dtypes.Int64), [[("b", 1), ("a", None)], [], None]),
-)  # fmt: skip
-
-# how a table of ours may hold a logical type that Delta does not know
-PHYSICAL: Final[tuple[tuple[DType, pa.DataType, list[Any], list[Any]], ...]] = (
-    (dtypes.UInt8, pa.int16(), [0, 255, None], [0, 255, None]),
-    (dtypes.UInt32, pa.int64(), [0, 2**32 - 1, None], [0, 2**32 - 1, None]),
-    (
-        dtypes.UInt64,
-        pa.decimal128(20, 0),
-        [PyDecimal(2**64 - 1), PyDecimal(0), None],
-        [2**64 - 1, 0, None],
-    ),
-    (dtypes.Time, pa.int64(), [0, 86_399_999_999, None], [time(0), time(23, 59, 59, 999999), None]),
-    (Vector(dtypes.Float32, 2), pa.list_(pa.float32()), [[1.0, 2.0], None, [3.0, 4.0]], [[1.0, 2.0], None, [3.0, 4.0]]),
-    (Array(dtypes.UInt64), pa.list_(pa.decimal128(20, 0)), [[PyDecimal(2**64 - 1)], [], None], [[2**64 - 1], [], None]),
-    (Array(dtypes.Time), pa.list_(pa.int64()), [[1, None], [], None], [[time(0, 0, 0, 1), None], [], None]),
-    (
-        Struct({"t": dtypes.Time, "n": dtypes.UInt8}),
-        pa.struct([("t", pa.int64()), ("n", pa.int16())]),
-        [{"t": 1, "n": 255}, {"t": None, "n": None}, None],
-        [{"t": time(0, 0, 0, 1), "n": 255}, {"t": None, "n": None}, None],
-    ),
-    (
-        Map(dtypes.String, dtypes.Time),
-        pa.map_(pa.string(), pa.int64()),
-        [[("a", 1)], [], None],
-        [[("a", time(0, 0, 0, 1))], [], None],
-    ),
-    (dtypes.Timestamp, pa.timestamp("us"), [0, 1, None], [datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 1, 0, 0, 0, 1, UTC), None]),
-)  # fmt: skip
+from stook.testing.oracles.pointintime import HistoryRow, Label
 
 
-def view_of(
-    keys: Sequence[Column],
-    features: Sequence[Column],
-    source: FileSource | SqlSource | PushSource,
-    *,
-    name: str = "stats",
-) -> ViewSpec:
-    """A view as the registry would resolve it."""
-    ordered = tuple(sorted(keys, key=lambda c: c.name))
-    return ViewSpec(name, "uid", (), ordered, (Schema(1, tuple(features)),), source, None)
+class EngineContract(Contract):
+    """A subclass names the engine's `factory` and `url`."""
 
+    @pytest.fixture
+    def engine(self, opening: Opening) -> Iterator[Engine]:
+        """The engine of an empty project."""
+        engine = opening.open()
+        yield engine
+        engine.close()
 
-def join_of(history: History, *, ttl_us: int | None = None, prefix: str = "", rename: str = "") -> ViewJoin:
-    """A join of every feature, its keys found under their own names (or `rename` put before)."""
-    view = history.view
-    keys = tuple((c.name, rename + c.name) for c in view.keys)
-    return ViewJoin(history, keys, tuple((c.name, prefix + c.name) for c in view.features), ttl_us)
+    @pytest.fixture
+    def root(self, opening: Opening) -> Path:
+        """The project's folder."""
+        return opening.root
 
+    # -- the point-in-time rule ------------------------------------------------------------------------------------
 
-def labels_of(keys: Sequence[Column], labels: Sequence[Label]) -> pa.Table:
-    """A label table, with each label's own limit of knowledge."""
-    columns: dict[str, pa.Array] = {
-        ROW: pa.array(range(len(labels)), pa.int64()),
-        LABEL_US: pa.array([label.label_us for label in labels], pa.int64()),
-        KNOWN_US: pa.array([label.known_us for label in labels], pa.int64()),
-    }
-    for i, column in enumerate(keys):
-        columns[column.name] = pa.array([label.key[i] for label in labels], to_arrow(column.dtype))
-    return pa.table(columns)
+    def test_every_label_comes_back_once_in_its_order(self, engine: Engine, root: Path) -> None:
+        history = simple(engine, root, [(1, 10, 100), (2, 20, 200)])
+        labels = [(2, 25), (1, 5), (1, 10), (1, 10), (None, 30), (3, 30), (1, None), (2, 20)]
+        assert joined(engine, history, labels) == [200, None, 100, 100, None, None, None, 200]
 
+    def test_labels_are_answered_by_row_number_not_by_position(self, engine: Engine, root: Path) -> None:
+        history = simple(engine, root, [(1, 10, 100), (2, 20, 200)])
+        table = labels_of([KEY], [Label((2,), 30), Label((1,), 30)]).set_column(0, ROW, pa.array([1, 0]))
+        answer = engine.point_in_time(PointInTimePlan((join_of(history),)), table)
+        assert answer.column("trips").to_pylist() == [100, 200]
 
-def rows_table(
-    keys: Sequence[Column], features: Sequence[Column], rows: Sequence[HistoryRow], *, ours: bool, created: bool = False
-) -> pa.Table:
-    """History rows as a table: with the four order columns when `ours`, else with `at` and perhaps `created`."""
-    columns: dict[str, pa.Array] = {}
-    for i, column in enumerate(keys):
-        columns[column.name] = pa.array([row.key[i] for row in rows], to_arrow(column.dtype))
-    for i, column in enumerate(features):
-        columns[column.name] = pa.array([row.values[i] for row in rows], to_arrow(column.dtype))
-    event = pa.array([row.event_us for row in rows], pa.int64())
-    knowledge = pa.array([row.knowledge_us for row in rows], pa.int64())
-    if ours:
-        columns |= {
-            EVENT_US: event,
-            KNOWLEDGE_US: knowledge,
-            ARRIVAL: pa.array([row.arrival for row in rows], pa.int64()),
-            DELETED: pa.array([row.deleted for row in rows], pa.bool_()),
-        }
-    else:
-        columns["at"] = event.cast(pa.timestamp("us", "UTC"))
-        if created:
-            columns["created"] = knowledge.cast(pa.timestamp("us", "UTC"))
-    return pa.table(columns)
+    def test_no_labels_and_no_history(self, engine: Engine, root: Path) -> None:
+        history = simple(engine, root, [(1, 10, 100)])
+        assert joined(engine, history, []) == []
+        assert joined(engine, History(history.view, None), [(1, 10)]) == [None]
+        assert list(engine.newest(History(history.view, None), ALL_TIME)) == []
+        assert engine.counts(History(history.view, None), ALL_TIME) == (0, 0, None)
 
+    def test_a_ttl_counts_from_the_label_and_holds_its_last_microsecond(self, engine: Engine, root: Path) -> None:
+        history = simple(engine, root, [(1, 10, 100)])
+        assert joined(engine, history, [(1, 15), (1, 16), (1, 10)], ttl_us=5) == [100, None, 100]
 
-def lay_out(case: Case, folder: Path, engine: Engine, *, csv: bool = False) -> History:
-    """A drawn case as files: its source files, files of our table, and a tail."""
-    keys = tuple(Column(f"k{i}", dtype) for i, dtype in enumerate(case.keys))
-    source = FileSource(
-        str(folder / ("f*.csv" if csv else "f*.parquet")),
-        timestamp_field="at",
-        created_timestamp_column="created" if case.created else None,
+    def test_an_expired_winner_is_not_replaced_by_an_older_row(self, engine: Engine, root: Path) -> None:
+        history = simple(engine, root, [(1, 10, 100), (1, 11, None)])
+        assert joined(engine, history, [(1, 12), (1, 17)], ttl_us=5) == [None, None]
+
+    def test_a_later_row_and_a_later_file_win_ties(self, engine: Engine, root: Path) -> None:
+        write(root / "d/a.parquet", [(1, 10, 100), (1, 10, 101), (2, 10, 200)])
+        write(root / "d/b.parquet", [(2, 10, 201)])
+        write(root / "d/z/c.parquet", [(2, 10, 202)])
+        history = of_source(engine, FileSource("d", timestamp_field="at", format="parquet"))
+        assert joined(engine, history, [(1, 10), (2, 10)]) == [101, 202]
+
+    def test_knowledge_time_decides_before_arrival(self, engine: Engine, root: Path) -> None:
+        source = FileSource("c.parquet", timestamp_field="at", created_timestamp_column="created")
+        write(root / "c.parquet", [(1, 10, 100, 30), (1, 10, 101, 20), (1, 12, 102, 15), (1, 14, 103, None)])
+        history = of_source(engine, source)
+        plan = PointInTimePlan((join_of(history),))
+        assert joined(engine, history, [(1, 11), (1, 13), (1, 14)]) == [100, 102, 103]
+        assert run(engine, replace(plan, known_by_us=20), [Label((1,), 11)]) == [101]
+        own = [Label((1,), 11, 11), Label((1,), 13, 13), Label((1,), 15, 15), Label((1,), 40, 40), Label((1,), 11, 40)]
+        assert run(engine, replace(plan, known_by_column=True), own) == [None, None, 103, 103, 100]
+
+    def test_a_push_outranks_a_source_row_and_a_tombstone_hides_it(self, engine: Engine, root: Path) -> None:
+        history = simple(engine, root, [(1, 10, 100), (2, 10, 200), (3, 10, 300)])
+        tail = [
+            HistoryRow((1,), 10, 10, push_arrival(1, 0), deleted=False, values=(101,)),
+            HistoryRow((2,), 12, 12, push_arrival(1, 1), deleted=True, values=(None,)),
+            HistoryRow((2,), 11, 11, push_arrival(1, 2), deleted=False, values=(201,)),
+        ]
+        history = replace(history, tail=rows_table([KEY], [NUMBER], tail, ours=True))
+        assert joined(engine, history, [(1, 10), (2, 10), (2, 11), (2, 12), (3, 99)]) == [101, 200, 201, None, 300]
+
+    def test_the_last_rows_of_a_table_and_its_tail_may_be_the_same(self, engine: Engine, root: Path) -> None:
+        row = HistoryRow((1,), 10, 10, push_arrival(1, 0), deleted=False, values=(7,))
+        table = rows_table([KEY], [NUMBER], [row], ours=True)
+        pq.write_table(table, root / "folded.parquet")
+        pushed = TableSnapshot("t", 1, (str(root / "folded.parquet"),), (KEY, NUMBER, *ORDER_FIELDS))
+        history = History(view_of([KEY], [NUMBER], PushSource("p")), None, pushed, table)
+        assert joined(engine, history, [(1, 10), (1, 11)]) == [7, 7]
+        assert [b.num_rows for b in engine.newest(history, ALL_TIME)] == [1]
+
+    def test_nulls_in_the_history_never_match(self, engine: Engine, root: Path) -> None:
+        history = simple(engine, root, [(None, 10, 1), (1, None, 2), (1, 5, 3)])
+        assert joined(engine, history, [(None, 20), (1, 20)]) == [None, 3]
+        assert engine.counts(history, ALL_TIME)[0] == 1
+
+    def test_a_view_without_keys(self, engine: Engine, root: Path) -> None:
+        pq.write_table(pa.table({"at": instants([10, 20, 20]), "trips": [1, 2, 3]}), root / "g.parquet")
+        history = of_source(engine, FileSource("g.parquet", timestamp_field="at"), keys=())
+        answer = run(
+            engine, PointInTimePlan((join_of(history),)), [Label((), 9), Label((), 10), Label((), 25)], keys=()
+        )
+        assert answer == [None, 1, 3]
+        (batch,) = engine.newest(history, ALL_TIME)
+        assert batch.column("trips").to_pylist() == [3]
+        assert list(engine.newest(history, ALL_TIME, after=())) == []
+
+    def test_composite_keys_are_never_glued(self, engine: Engine, root: Path) -> None:
+        keys = (Column("a", dtypes.String), Column("b", dtypes.String))
+        rows = [("x", "yz", 1), ("xy", "z", 2), ("", "xyz", 3)]
+        table = pa.table({n: [r[i] for r in rows] for i, n in enumerate(("a", "b", "trips"))})
+        pq.write_table(table.append_column("at", instants([10] * 3)), root / "k.parquet")
+        history = of_source(engine, FileSource("k.parquet", timestamp_field="at"), keys=keys)
+        labels = [Label(("xy", "z"), 10), Label(("x", "yz"), 10), Label(("", "xyz"), 10), Label(("xyz", ""), 10)]
+        assert run(engine, PointInTimePlan((join_of(history),)), labels, keys=keys) == [2, 1, 3, None]
+
+    def test_two_views_of_one_label_table(self, engine: Engine, root: Path) -> None:
+        history = simple(engine, root, [(1, 10, 100), (2, 10, 200)])
+        table = labels_of([KEY], [Label((1,), 10), Label((2,), 10)])
+        table = table.append_column("home_driver", pa.array([2, None], pa.int64()))
+        joins = (join_of(history), join_of(history, prefix="home_", rename="home_"))
+        answer = engine.point_in_time(PointInTimePlan(joins), table)
+        assert answer.to_pydict() == {"trips": [100, 200], "home_trips": [200, None]}
+
+    @pytest.mark.parametrize("name", ['a "b"', "sélect", "event_us", "key0", "file_row_number", "AT", "a.b", "arrival"])
+    def test_columns_may_bear_any_name(self, engine: Engine, root: Path, name: str) -> None:
+        keys, features = (Column(f"{name}'s", dtypes.Int64),), (Column(name, dtypes.Int64),)
+        table = pa.table({f"{name}'s": [1, 2], "at": instants([10, 10]), name: [5, 6], name.swapcase() + "_": [0, 0]})
+        pq.write_table(table, root / "n.parquet")
+        history = of_source(engine, FileSource("n.parquet", timestamp_field="at"), keys=keys, features=features)
+        plan = PointInTimePlan((join_of(history),))
+        answer = engine.point_in_time(plan, labels_of(keys, [Label((2,), 10)]))
+        assert answer.to_pydict() == {name: [6]}
+        assert [b.column(name).to_pylist() for b in engine.newest(history, ALL_TIME)] == [[5, 6]]
+
+    def test_names_that_differ_only_in_case_are_different(self, engine: Engine, root: Path) -> None:
+        features = (Column("A", dtypes.Int64), Column("a", dtypes.Int64))
+        pq.write_table(pa.table({"driver": [1], "at": instants([10]), "A": [5], "a": [6]}), root / "n.parquet")
+        history = of_source(engine, FileSource("n.parquet", timestamp_field="at"), features=features)
+        answer = engine.point_in_time(PointInTimePlan((join_of(history),)), labels_of([KEY], [Label((1,), 10)]))
+        assert answer.to_pydict() == {"A": [5], "a": [6]}
+
+    def test_event_times_may_be_text(self, engine: Engine, root: Path) -> None:
+        at = ["1970-01-01T00:00:00.00001Z", "1970-01-01T02:00:00.0000101+02:00", None]
+        pq.write_table(pa.table({"driver": [1, 2, 3], "at": at, "trips": [1, 2, 3]}), root / "t.parquet")
+        history = of_source(engine, FileSource("t.parquet", timestamp_field="at"))
+        assert joined(engine, history, [(1, 9), (1, 10), (2, 10), (2, 11), (3, 99)]) == [None, 1, None, 2, None]
+
+    # -- types -----------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(("dtype", "values"), EXACT_VALUES, ids=[str(d) for d, _ in EXACT_VALUES])
+    def test_values_come_out_exactly(self, engine: Engine, root: Path, dtype: DType, values: list[Any]) -> None:
+        held = pa.array(values, to_arrow(dtype))
+        ids = list(range(len(values)))
+        table = pa.table({"driver": ids, "at": instants([10] * len(ids)), "value": held})
+        pq.write_table(table, root / "t.parquet")
+        source = FileSource("t.parquet", timestamp_field="at")
+        assert {c.name: c.dtype for c in engine.describe(source)}["value"] == dtype
+        history = of_source(engine, source, features=(Column("value", dtype),))
+        labels = labels_of([KEY], [Label((i,), 10) for i in [*ids, 99]])
+        answer = engine.point_in_time(PointInTimePlan((join_of(history),)), labels).column("value").combine_chunks()
+        assert same_bits(answer, pa.array([*values, None], to_arrow(dtype)))
+        (batch,) = engine.newest(history, ALL_TIME)
+        assert same_bits(batch.column("value"), held)
+
+    @pytest.mark.parametrize(("dtype", "physical", "stored", "values"), PHYSICAL, ids=[str(p[0]) for p in PHYSICAL])
+    def test_our_tables_may_hold_another_physical_type(
+        self, engine: Engine, root: Path, dtype: DType, physical: pa.DataType, stored: list[Any], values: list[Any]
+    ) -> None:
+        count = len(stored)
+        order = rows_table(
+            [KEY], [], [HistoryRow((i,), 10, 10, push_arrival(1, i), False, ()) for i in range(count)], ours=True
+        )
+        pq.write_table(order.append_column("value", pa.array(stored, physical)), root / "new.parquet")
+        older = [HistoryRow((9,), 10, 10, push_arrival(0, 0), deleted=False, values=())]
+        pq.write_table(rows_table([KEY], [], older, ours=True), root / "old.parquet")
+        value = Column("value", dtype)
+        paths = (str(root / "old.parquet"), str(root / "new.parquet"))
+        pushed = TableSnapshot("t", 1, paths, (KEY, value, *ORDER_FIELDS))
+        history = History(view_of([KEY], [value], PushSource("p")), None, pushed)
+        (batch,) = engine.newest(history, ALL_TIME)
+        assert same_bits(batch.column("value"), pa.array([*values, None], to_arrow(dtype)))
+
+    def test_keys_are_found_across_widths(self, engine: Engine, root: Path) -> None:
+        """A pandas column of integers with a null is one of doubles."""
+        table = pa.table({"driver": pa.array([1.0, None, 2.0]), "at": instants([10] * 3), "trips": [1, 2, 3]})
+        pq.write_table(table, root / "f.parquet")
+        history = of_source(engine, FileSource("f.parquet", timestamp_field="at"))
+        assert joined(engine, history, [(2, 10), (1, 10)]) == [3, 1]
+
+    @pytest.mark.parametrize(
+        ("held", "want"),
+        [
+            (pa.array([300]), dtypes.Int8),
+            (pa.array([-1]), dtypes.UInt64),
+            (pa.array([1.5]), dtypes.Int64),
+            (pa.array([2**53 + 1]), dtypes.Float64),
+            (pa.array([0.1]), dtypes.Float32),
+            (pa.array([1.005]), Decimal(5, 2)),
+            (pa.array([PyDecimal("1.005")]), Decimal(5, 2)),
+            (pa.array(["1"]), dtypes.Int64),
+            (pa.array([1]), dtypes.String),
+            (pa.array([1]), dtypes.Bool),
+            (pa.array([1], pa.timestamp("ns")), dtypes.Timestamp),
+            (pa.array([1], pa.timestamp("ns", "UTC")), dtypes.Timestamp),
+            (pa.array([1], pa.time64("ns")), dtypes.Time),
+            (pa.array([[1.0, 2.0]], pa.list_(pa.float32())), Vector(dtypes.Float32, 3)),
+            (pa.array([[1.0, None]], pa.list_(pa.float32())), Vector(dtypes.Float32, 2)),
+            (pa.array([[1.5]]), Array(dtypes.Int64)),
+            (pa.array([{"a": 1}]), Struct({"b": dtypes.Int64})),
+        ],
+        ids=str,
     )
-    view = view_of(keys, CASE_FEATURES, source)
-    blank = SourceSnapshot("parquet", "at", None)
-    for i, rows in enumerate(case.files):
-        table = rows_table(keys, CASE_FEATURES, rows, ours=False, created=case.created)
-        if csv:
-            options = pa_csv.WriteOptions(quoting_style="needed")
-            pa_csv.write_csv(table, folder / f"f{i}.csv", options)
-        else:
-            pq.write_table(table, folder / f"f{i}.parquet", row_group_size=3)
-    pinned = engine.pin(source) if case.files else blank
-    spread = SourceSnapshot(
-        pinned.kind,
-        pinned.timestamp_field,
-        pinned.created_timestamp_column,
-        tuple(type(f)(f.path, f.size_bytes, f.mtime_ns, 2 * i) for i, f in enumerate(pinned.files)),
+    def test_what_a_type_cannot_hold_exactly_is_refused_by_name(
+        self, engine: Engine, root: Path, held: pa.Array, want: DType
+    ) -> None:
+        pq.write_table(pa.table({"driver": [1], "at": instants([10]), "value": held}), root / "t.parquet")
+        history = of_source(engine, FileSource("t.parquet", timestamp_field="at"), features=(Column("value", want),))
+        with pytest.raises(SchemaMismatch, match=r"'stats'.*'value'"):
+            joined(engine, history, [(1, 10)])
+        with pytest.raises(SchemaMismatch, match=r"'stats'.*'value'"):
+            list(engine.newest(history, ALL_TIME))
+
+    def test_a_column_may_come_later_or_grow_wider_from_file_to_file(self, engine: Engine, root: Path) -> None:
+        at = instants([10])
+        pq.write_table(pa.table({"driver": pa.array([1], pa.int32()), "at": at}), root / "s1.parquet")
+        table = pa.table({"trips": pa.array([7], pa.int16()), "at": pa.array([1], pa.timestamp("ms")), "driver": [2]})
+        pq.write_table(table, root / "s2.parquet")
+        table = pa.table({"at": at, "driver": [3], "trips": [2**53 + 1], "more": [1.5]})
+        pq.write_table(table, root / "s3.parquet")
+        source = FileSource("s*.parquet", timestamp_field="at")
+        assert [(c.name, str(c.dtype)) for c in engine.describe(source)] == [
+            ("driver", "int64"), ("at", "timestamp"), ("trips", "int64"), ("more", "float64"),
+        ]  # fmt: skip
+        history = of_source(engine, source)
+        assert joined(engine, history, [(1, 9_999), (2, 9_999), (3, 9_999)]) == [None, 7, 2**53 + 1]
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        ("raw", "type_", "expected"),
+        [
+            (1_000_000_001, pa.timestamp("ns"), 1_000_001),
+            (-1_000_000_001, pa.timestamp("ns"), -1_000_000),
+            (1_000_000_000, pa.timestamp("ns", "UTC"), 1_000_000),
+            (7, pa.timestamp("us", "America/New_York"), 7),
+            (-7, pa.timestamp("us"), -7),
+            (7, pa.timestamp("ms"), 7_000),
+            (7, pa.timestamp("s"), 7_000_000),
+            (1, pa.date32(), 86_400_000_000),
+            (-1, pa.date32(), -86_400_000_000),
+            (253_402_300_799_999_999, pa.timestamp("us"), 253_402_300_799_999_999),
+        ],
+        ids=str,
     )
-    paths = []
-    for i, rows in enumerate(case.pushed):
-        paths.append(str(folder / f"pushed{i}.parquet"))
-        pq.write_table(rows_table(keys, CASE_FEATURES, rows, ours=True), paths[-1])
-    pushed = TableSnapshot("pushed", 1, tuple(paths), (*keys, *CASE_FEATURES, *ORDER_FIELDS)) if paths else None
-    return History(view, spread, pushed, rows_table(keys, CASE_FEATURES, case.tail, ours=True))
+    def test_event_times_of_every_kind_round_up_at_most(
+        self, engine: Engine, root: Path, raw: int, type_: pa.DataType, expected: int
+    ) -> None:
+        storage = pa.int32() if pa.types.is_date(type_) else pa.int64()
+        at = pa.array([raw], storage).cast(type_)
+        pq.write_table(pa.table({"driver": [1], "at": at, "created": at, "trips": [5]}), root / "t.parquet")
+        source = FileSource("t.parquet", timestamp_field="at", created_timestamp_column="created")
+        (batch,) = engine.newest(of_source(engine, source), Window(None, 2**60, 2**60))
+        assert batch.column(EVENT_US).to_pylist() == [expected]
+        assert batch.column(KNOWLEDGE_US).to_pylist() == [expected]
 
+    @pytest.mark.parametrize("at", [pa.array(["soon"]), pa.array([5]), pa.array([10**18], pa.timestamp("us"))], ids=str)
+    def test_what_is_no_time_is_refused(self, engine: Engine, root: Path, at: pa.Array) -> None:
+        pq.write_table(pa.table({"driver": [1], "at": at, "trips": [5]}), root / "t.parquet")
+        history = of_source(engine, FileSource("t.parquet", timestamp_field="at"))
+        with pytest.raises(SchemaMismatch, match="'stats'"):
+            joined(engine, history, [(1, 10)])
 
-def us(text: str) -> int:
-    """Microseconds of an ISO time, UTC."""
-    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1_000_000
+    # -- CSV and SQL -----------------------------------------------------------------------------------------------
+
+    def test_csv_is_read_as_declared(self, engine: Engine, root: Path) -> None:
+        lines = [
+            "driver,at,zip,big,money,ratio,when,flag",
+            "1,2020-01-01 00:00:00,01234,9007199254740993,1.50,0.1,2020-01-01T02:00:00+02:00,true",
+            "2,2020-01-01T00:00:00.0000001Z,,,,,,",
+        ]
+        (root / "c.csv").write_text("\n".join(lines) + "\n")
+        features = (
+            Column("zip", dtypes.String), Column("big", dtypes.Int64), Column("money", Decimal(5, 2)),
+            Column("ratio", dtypes.Float32), Column("when", dtypes.Timestamp), Column("flag", dtypes.Bool),
+        )  # fmt: skip
+        history = of_source(engine, FileSource("c.csv", timestamp_field="at"), features=features)
+        (batch,) = engine.newest(history, Window(None, 2**60, 2**60))
+        first, second = batch.select([c.name for c in features]).to_pylist()
+        midnight = datetime(2020, 1, 1, tzinfo=UTC)
+        assert list(first.values()) == [
+            "01234", 2**53 + 1, PyDecimal("1.50"), 0.10000000149011612, midnight, True,
+        ]  # fmt: skip
+        assert set(second.values()) == {None}
+        start = int(midnight.timestamp()) * 1_000_000
+        assert batch.column(EVENT_US).to_pylist() == [start, start + 1]
+
+    @pytest.mark.parametrize(
+        ("text", "want"),
+        [("1.5", dtypes.Int64), ("x", dtypes.Int64), ("1.005", Decimal(5, 2)), ("2020-01-01T00:00:00.0000001", dtypes.Timestamp)],
+    )  # fmt: skip
+    def test_csv_text_is_not_rounded(self, engine: Engine, root: Path, text: str, want: DType) -> None:
+        (root / "c.csv").write_text(f"driver,at,value\n1,1970-01-01,{text}\n")
+        history = of_source(engine, FileSource("c.csv", timestamp_field="at"), features=(Column("value", want),))
+        with pytest.raises(SchemaMismatch, match=f"'value'.*{text}"):
+            joined(engine, history, [(1, 10)])
+
+    def test_csv_rows_arrive_in_the_order_of_their_lines(self, engine: Engine, root: Path) -> None:
+        count = 400_000  # enough for several threads to share
+        lines = "\n".join(f"{i % 5},1970-01-01,{i}" for i in range(count))
+        (root / "c.csv").write_text(f"driver,at,trips\n{lines}\n")
+        (root / "d.csv").write_text("driver,at,trips\n4,1970-01-01,-1\n")
+        history = of_source(engine, FileSource("*.csv", timestamp_field="at"))
+        (batch,) = engine.newest(history, ALL_TIME)
+        assert batch.column("trips").to_pylist() == [count - 5, count - 4, count - 3, count - 2, -1]
+        assert batch.column(ARRIVAL).to_pylist()[3:] == [file_arrival(0, count - 2), file_arrival(1, 0)]
+
+    def test_a_query_reads_relative_to_the_project_and_breaks_ties_by_content(self, engine: Engine, root: Path) -> None:
+        write(root / "q.parquet", [(1, 10, 5), (1, 10, None), (1, 10, 7), (1, 10, 6), (2, 10, None), (2, 10, None)])
+        source = SqlSource("SELECT * FROM 'q.parquet' -- a comment", timestamp_field="at")
+        assert [c.name for c in engine.describe(source)] == ["driver", "at", "trips"]
+        history = of_source(engine, source)
+        assert joined(engine, history, [(1, 10), (2, 10), (1, 9)]) == [7, None, None]
+        (batch,) = engine.newest(history, ALL_TIME)
+        assert batch.column(ARRIVAL).to_pylist() == [3, 1]
+        own = [Label((1,), 10, 10)]
+        assert run(engine, PointInTimePlan((join_of(history),), known_by_column=True), own) == [7]
+
+    @pytest.mark.parametrize(
+        "query", ["SELEC 1", "SELECT 1; SELECT 2", "DROP TABLE x", "SELECT * FROM 'absent.parquet'"]
+    )
+    def test_a_query_that_is_not_one_select_is_refused(self, engine: Engine, query: str) -> None:
+        with pytest.raises(SourceUnreadable):
+            engine.describe(SqlSource(query))
+        with pytest.raises(SourceUnreadable):
+            engine.pin(SqlSource(query))
+
+    # -- sources and pins ------------------------------------------------------------------------------------------
+
+    def test_sources_that_cannot_be_read_say_which_and_what_is_near(self, engine: Engine, root: Path) -> None:
+        write(root / "data/stats.parquet", [(1, 10, 1)])
+        (root / "empty.parquet").touch()
+        (root / "text.parquet").write_text("not parquet at all")
+        (root / "folder.d").mkdir()
+        cases = {
+            "data/stat.parquet": "stats.parquet", "nowhere/x.parquet": "data", "*.nothing.parquet": "matches no file",
+            "empty.parquet": "is empty", "text.parquet": "text.parquet", "folder.d": "holds no parquet",
+            "s3://bucket/x.parquet": "local",
+        }  # fmt: skip
+        for path, said in cases.items():
+            with pytest.raises(SourceUnreadable, match=said):
+                engine.describe(FileSource(path))
+
+    def test_a_missing_column_names_a_near_one(self, engine: Engine, root: Path) -> None:
+        write(root / "a.parquet", [(1, 10, 1)])
+        for source, features in (
+            (FileSource("a.parquet", timestamp_field="att"), (NUMBER,)),
+            (FileSource("a.parquet", timestamp_field="at"), (Column("trip", dtypes.Int64),)),
+        ):
+            history = of_source(engine, source, features=features)
+            with pytest.raises(SchemaMismatch, match="did you mean"):
+                joined(engine, history, [(1, 10)])
+
+    def test_a_pinned_file_that_changed_or_went_is_refused(self, engine: Engine, root: Path) -> None:
+        history = simple(engine, root, [(1, 10, 100)])
+        write(root / "simple.parquet", [(1, 10, 100), (1, 11, 101)])
+        with pytest.raises(SourceUnreadable, match=r"simple\.parquet changed"):
+            joined(engine, history, [(1, 10)])
+        (root / "simple.parquet").unlink()
+        with pytest.raises(SourceUnreadable, match=r"simple\.parquet"):
+            list(engine.newest(history, ALL_TIME))
+
+    def test_pins_number_files_by_path_and_changed_ones_anew(self, engine: Engine, root: Path) -> None:
+        source = FileSource("p/*.parquet", timestamp_field="at")
+        for name in "abc":
+            write(root / f"p/{name}.parquet", [(1, 10, 1)])
+        first = engine.pin(source, digests=True)
+        assert [f.ordinal for f in first.files] == [0, 1, 2]
+        assert all(f.digest is not None and len(f.digest) == 32 for f in first.files)
+        assert engine.pin(source, previous=first, digests=True) == first
+        (root / "p/b.parquet").touch()
+        assert [f.ordinal for f in engine.pin(source, previous=first, digests=True).files] == [0, 1, 2]
+        write(root / "p/b.parquet", [(1, 10, 2), (2, 10, 2)])
+        again = engine.pin(source, previous=first, digests=True)
+        assert [f.ordinal for f in again.files] == [0, 2, 3]
+        assert SourceSnapshot.from_spec(again.to_spec()) == again
+
+    def test_paths_with_the_letters_of_globs_mean_themselves(self, engine: Engine, root: Path) -> None:
+        write(root / "x[1].parquet", [(1, 10, 1)])
+        write(root / "x1.parquet", [(1, 10, 2)])
+        assert joined(engine, of_source(engine, FileSource("x[1].parquet", timestamp_field="at")), [(1, 10)]) == [1]
+
+    # -- the newest rows -------------------------------------------------------------------------------------------
+
+    def test_newest_goes_by_key_resumes_and_holds_tombstones(self, engine: Engine, root: Path) -> None:
+        history = simple(engine, root, [(3, 10, 30), (1, 10, 10), (2, 10, 20), (1, 9, 9), (-1, 10, 1)])
+        tail = [HistoryRow((2,), 11, 11, push_arrival(1, 0), deleted=True, values=(5,))]
+        history = replace(history, tail=rows_table([KEY], [NUMBER], tail, ours=True))
+        batches = list(engine.newest(history, ALL_TIME, batch_rows=3))
+        assert [b.num_rows for b in batches] == [3, 1]
+        table = pa.Table.from_batches(batches)
+        assert table.column_names == ["driver", "trips", EVENT_US, KNOWLEDGE_US, ARRIVAL, DELETED]
+        assert table.column("driver").to_pylist() == [-1, 1, 2, 3]
+        assert table.column("trips").to_pylist() == [1, 10, None, 30]
+        assert table.column(DELETED).to_pylist() == [False, False, True, False]
+        assert table.schema.field(ARRIVAL).type == pa.int64()
+        resumed = pa.Table.from_batches(engine.newest(history, ALL_TIME, after=[1]))
+        assert resumed.column("driver").to_pylist() == [2, 3]
+
+    def test_a_window_reads_late_rows_too(self, engine: Engine, root: Path) -> None:
+        write(root / "w/a.parquet", [(1, 10, 1), (2, 30, 2)])
+        write(root / "w/b.parquet", [(3, 10, 3), (4, 50, 4)])
+        history = of_source(engine, FileSource("w/*.parquet", timestamp_field="at"))
+        window = Window(20, 40, 100)
+        assert newest_keys(engine, history, window) == [2]
+        assert newest_keys(engine, history, replace(window, start_us=30)) == [2]
+        assert newest_keys(engine, history, replace(window, start_us=30, start_exclusive=True)) == []
+        assert newest_keys(engine, history, replace(window, late=Late(frozenset({1})))) == [2, 3]
+        assert newest_keys(engine, history, replace(window, known_by_us=29)) == []
+
+    def test_counts_tell_rows_keys_and_the_last_created_time(self, engine: Engine, root: Path) -> None:
+        source = FileSource("c.parquet", timestamp_field="at", created_timestamp_column="created")
+        write(root / "c.parquet", [(1, 10, 1, 50), (1, 11, 1, 70), (2, 12, 1, None), (3, 99, 1, 60)])
+        assert engine.counts(of_source(engine, source), Window(None, 20, 65)) == (2, 2, 60)
+
+    def test_threads_may_share_an_engine(self, engine: Engine, root: Path) -> None:
+        histories = []
+        for i in range(4):
+            write(root / f"t{i}.parquet", [(1, 10, i)])
+            histories.append(of_source(engine, FileSource(f"t{i}.parquet", timestamp_field="at")))
+
+        def work(number: int) -> None:
+            for _ in range(5):
+                assert joined(engine, histories[number], [(1, 10), (1, 9)]) == [number, None]
+
+        in_threads(4, work)
+
+    def test_closing_twice_is_harmless_and_ends_the_engine(self, engine: Engine, root: Path) -> None:
+        write(root / "a.parquet", [(1, 10, 1)])
+        engine.close()
+        engine.close()
+        with pytest.raises(EngineUnavailable):
+            engine.describe(FileSource("a.parquet"))
