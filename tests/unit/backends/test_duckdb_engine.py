@@ -96,7 +96,7 @@ def test_delta_files_keep_their_numbers_while_commits_are_added(engine: DuckEngi
 
 @pytest.mark.parametrize("url", ["duckdb:?threads=-1", "duckdb:?memory_mib=1", "duckdb:?memory_mib=lots"])
 def test_wrong_options_refuse_to_start(tmp_path: Path, url: str) -> None:
-    with pytest.raises(InvalidSettings, match="threads|memory_mib"):
+    with pytest.raises(InvalidSettings, match=r"threads|memory_mib"):
         opened(tmp_path, url)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ def cut(table: pa.Table, cuts: list[int]) -> list[pa.RecordBatch]:
     """The table in batches cut at the positions given; some may be empty."""
     edges = [0, *sorted(c % (table.num_rows + 1) for c in cuts), table.num_rows]
     whole = table.combine_chunks().to_batches()[0] if table.num_rows else pa.RecordBatch.from_pylist([], table.schema)
-    return [whole.slice(a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    return [whole.slice(a, b - a) for a, b in pairwise(edges)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["", "a", "b"]))), st.lists(st.integers(0, 50)))

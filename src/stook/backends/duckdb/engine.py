@@ -75,6 +75,8 @@ def open_engine(url: EngineUrl, root: Path) -> DuckEngine:
         temp.mkdir(parents=True, exist_ok=True)
         connection = duckdb.connect(":memory:", config=config)
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
+        # a prefetched row group is one allocation, which fails where it exceeds the memory limit
+        connection.execute("SET GLOBAL disable_parquet_prefetching = true")
     except (OSError, duckdb.Error) as error:
         why = str(error).partition("\n")[0]
         raise EngineUnavailable(f"DuckDB cannot be opened: {why}", hint=f"can {temp} be written?") from None
