@@ -32,7 +32,9 @@ import stook
 
 HERE = Path(__file__).resolve().parent
 REPORT = HERE.parent / "docs" / "benchmarks.md"
+README = HERE.parent / "README.md"
 MARKS = ("<!-- figures:begin -->", "<!-- figures:end -->")
+IN_README = ("import stook", "stook --help", "materialize", "prepared read, 1 x 50 over 1 view", "prepared read, 1000 x 50 over 1 view", "point-in-time", "push of one")  # fmt: skip
 DAY_US = 86_400_000_000
 START_US = int(datetime(2024, 1, 1, tzinfo=UTC).timestamp() * 1e6)
 CLOCK = "2024-06-01T00:00:00Z"
@@ -240,15 +242,24 @@ def main() -> None:
             rows += measure_reads(p, options.scale)
             rows += measure_join(p, root, options.scale)
             rows += measure_push(p)
-    lines = ["| what | measured | beside it | ratio | aim |", "| --- | --- | --- | --- | --- |"]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    text = "\n".join([machine(), "", *lines])
-    print(text)
-    if not options.no_write and REPORT.exists():
-        page = REPORT.read_text()
-        before, _, rest = page.partition(MARKS[0])
-        after = rest.partition(MARKS[1])[2]
-        REPORT.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
+    table_text = as_table(rows)
+    print(f"{machine()}\n\n{table_text}")
+    if not options.no_write:
+        write_between_marks(REPORT, f"{machine()}\n\n{table_text}")
+        chosen = as_table([row for row in rows if row[0].startswith(IN_README)])
+        write_between_marks(README, f"Measured on {machine()}\n\n{chosen}")
+
+
+def as_table(rows: list[list[str]]) -> str:
+    """Rows as Markdown."""
+    head = ["| what | measured | beside it | ratio | aim |", "| --- | --- | --- | --- | --- |"]
+    return "\n".join([*head, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def write_between_marks(page: Path, text: str) -> None:
+    """Puts the text where the page has the two marks."""
+    before, _, rest = page.read_text().partition(MARKS[0])
+    page.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
 
 
 if __name__ == "__main__":
