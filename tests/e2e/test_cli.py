@@ -137,6 +137,11 @@ def test_train_release_deploy_predict_rollback(project: Path) -> None:
         (("predict", "nothing", "-e", "driver_id=1"), "there is no deployment 'nothing'"),
         (("feature-views", "describe", "driver_stat"), "did you mean 'driver_stats'"),
         (("get-historical-features", "data/labels.parquet", "-f", "ranking"), "give -o FILE or --save NAME"),
+        (
+            ("get-historical-features", "data/labels.parquet", "-f", "ranking", "-o", "nowhere/x.parquet"),
+            "No such file",
+        ),
+        (("materialize", "2999-01-01", "2999-02-01"), "is later than now"),
         (("matrialize", "now"), "did you mean 'materialize'"),
     ],
 )
@@ -151,6 +156,7 @@ def test_a_wrong_call_gets_one_message_and_a_mend(
     ("file", "text", "says"),
     [
         ("features.py", "from stook import Entity\n\nEntity(", "features.py:3"),
+        ("features.py", "import sys\nsys.exit(3)\n", "features.py:2"),
         ("features.py", "from stook import *\nEntity('a', {'a': Int64})\nx = Entity('b b')", "features.py:3"),
         ("stook.toml", "[project]\nname = 'x'\n[serve]\nprot = 1\n", "did you mean 'port'"),
         ("stook.toml", "[project]\nname = 'x'\n[serve]\nport = 99999\n", "0 to 65535"),
@@ -255,6 +261,20 @@ def test_machine_output_of_a_mistake_is_json_too(project: Path) -> None:
     result = run("-C", project, "--json", "feature-views", "describe", "nothing")
     assert result.exit_code == 2
     assert json.loads(result.stdout)["error"]["code"] == "unknown_object"
+
+
+def test_json_is_json_and_csv_is_read_as_declared(project: Path, tmp_path: Path) -> None:
+    view_over(project, "PushSource('p')")
+    text = (project / "features.py").read_text() + "z = Entity('zip', {'zip': String})\n"
+    text += "w = FeatureView('w', entities=[z], source=PushSource('q'), schema=[Field('x', Float32)])\n"
+    (project / "features.py").write_text(text)
+    run("-C", project, "apply")
+    rows = tmp_path / "rows.csv"
+    rows.write_text("zip,x,event_timestamp\n01234,0.1,2024-01-01T00:00:00Z\n01235,nan,2024-01-01T00:00:00Z\n")
+    assert answer("-C", project, "push", "q", rows)["rows"] == 2
+    found = answer("-C", project, "get-online-features", "-f", "w:x", "-e", "zip=01234,01235")
+    assert found["values"]["x"][1] in ("NaN", None) and round(found["values"]["x"][0], 6) == 0.1
+    assert found["event_timestamps"]["x"][0] == "2024-01-01T00:00:00Z"
 
 
 def test_doctor_and_version(project: Path) -> None:

@@ -15,20 +15,26 @@ import pytest
 
 import stook
 from stook import (
+    Array,
     Entity,
     FeatureService,
     FeatureView,
     Field,
     FileSource,
+    Float32,
     Float64,
     Int32,
     Int64,
+    Map,
     PushSource,
     SqlSource,
     String,
+    Struct,
     Timestamp,
+    UInt64,
+    Vector,
 )
-from stook.core.errors import IncompatibleChange, InvalidArgument, SchemaMismatch, UnknownFeature
+from stook.core.errors import IncompatibleChange, InvalidArgument, SchemaMismatch, TooLarge, UnknownFeature
 
 NOON = datetime(2024, 1, 10, 12, tzinfo=UTC)
 driver = Entity("driver", join_keys={"driver_id": Int64})
@@ -274,3 +280,181 @@ def test_prepared_reads_follow_the_registry(root: Path) -> None:
             other.apply([stats, FeatureService("s", [stats])])
         p._parts.registry.catalogue(fresh=True)
         assert read({"driver_id": np.array([1])}).feature_names == ["rate", "trips"]
+
+
+def test_what_the_store_cannot_hold_never_reaches_the_log(root: Path) -> None:
+    """One bad push must not stop everybody: it is refused before it is logged."""
+    text = Entity("text", join_keys={"name": String})
+    named = FeatureView("named", entities=[text], schema=[Field("when", Timestamp)], source=PushSource("names"))
+    with at(root) as p:
+        p.apply([named])
+        end = p._parts.wiring.log.end("push")
+        far = pa.table({"name": ["a"], "when": pa.array([2**62], pa.timestamp("us", "UTC"))})
+        for rows in ([{"name": "k" * 70_000}], far):
+            with pytest.raises((SchemaMismatch, InvalidArgument, TooLarge)):
+                p.push("named", rows)
+        with pytest.raises((SchemaMismatch, TooLarge)):
+            p.delete_rows("named", ["k" * 70_000])
+        assert p._parts.wiring.log.end("push") == end
+        p.push("named", [{"name": "a", "when": NOON}])
+
+
+def test_a_fold_that_was_cut_short_folds_each_row_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with at(root) as p:
+        p.apply([clicks])
+        p.push("click", [{"driver_id": 1, "n": 1}])
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                type(p._parts.wiring.log), "truncate", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
+            )
+            with pytest.raises(KeyboardInterrupt):
+                p.fold()
+        p.push("click", [{"driver_id": 2, "n": 2}])
+        p.fold()
+        tables = p._parts.wiring.tables
+        (name,) = tables.names("push/")
+        assert tables.read(tables.pin(name))["n"].to_pylist() == [1, 2]
+
+
+def test_a_stale_catalogue_loses_no_push(root: Path) -> None:
+    """Another process may have applied a view and pushed to it within the quarter second that a catalogue is old."""
+    with at(root) as p, at(root) as other:
+        p.apply([clicks])
+        p._parts.registry.catalogue(fresh=True)
+        news = FeatureView("news", entities=[driver], schema=[Field("x", Int64)], source=PushSource("newsfeed"))
+        other.apply([news])
+        log = other._parts.wiring.log
+        from stook.ingest.accept import accept_push
+        from stook.ingest.entries import Target, encode_entries
+        from stook.ingest.pushes import _header
+
+        view = other._parts.registry.catalogue(fresh=True).view("news")
+        now = other.clock.now_us()
+        rows = accept_push(view, [{"driver_id": 1, "x": 5}], now_us=now)
+        log.append("push", encode_entries(_header(view, Target.BOTH, now, now), rows))
+        p.push("click", [{"driver_id": 1, "n": 1}])  # catches up and, below, folds with what it knew of the views
+        p.fold()
+        assert online(other, "news:x", 1) == [5]
+        labels = pa.table({"driver_id": [1], "event_timestamp": [NOON]})
+        assert other.get_historical_features(labels, ["news:x"]).to_arrow()["x"].to_pylist() == [5]
+
+
+def test_a_feature_that_comes_back_finds_its_values_on_both_sides(root: Path) -> None:
+    both = [Field("n", Int32), Field("m", Int64)]
+    wide = FeatureView("clicks", entities=[driver], schema=both, source=clicks.source)
+    labels = pa.table({"driver_id": [1], "event_timestamp": [NOON]})
+    with at(root) as p:
+        p.apply([wide])
+        p.push("click", [{"driver_id": 1, "n": 1, "m": 4}])
+        p.apply([clicks])
+        p.fold()
+        p.apply([wide])
+        assert online(p, "clicks:m", 1) == [4]
+        assert p.get_historical_features(labels, ["clicks:m"]).to_arrow()["m"].to_pylist() == [4]
+
+
+def test_a_name_may_not_change_by_case(root: Path) -> None:
+    with at(root) as p:
+        p.apply([clicks])
+        loud = FeatureView("clicks", entities=[driver], schema=[Field("N", Int32)], source=clicks.source)
+        with pytest.raises(IncompatibleChange, match="differs by case alone"):
+            p.apply([loud])
+
+
+def test_incremental_runs_repair_after_a_rollback_and_a_changed_definition(root: Path) -> None:
+    file_view = FeatureView("f", entities=[driver], schema=[Field("rate", Float64)], source=FileSource("stats.parquet"))
+    wider = FeatureView(
+        "f", entities=[driver], schema=[Field("rate", Float64), Field("trips", Int64)], source=file_view.source
+    )
+    with at(root) as p:
+        p.apply([file_view])
+        p.materialize(None, NOON - timedelta(days=5), ["f"])
+        p.materialize(None, NOON, ["f"], replace=True)
+        p.activate("f", 1)
+        assert online(p, "f:rate", 1, 2) == [0.1, None]
+        p.materialize_incremental(NOON)
+        assert online(p, "f:rate", 1, 2) == [0.2, 0.3]
+        p.apply([wider])
+        p.materialize_incremental(NOON)
+        assert online(p, "f:trips", 1, 2) == [None, 3]
+        assert p.parity(["f:rate", "f:trips"], {"driver_id": [1, 2, 3]})
+
+
+def test_python_values_of_nested_and_narrow_types(root: Path) -> None:
+    """Cases 43 and 46: a Python float is the nearest float32; what would become infinite is refused."""
+    shapes = [
+        Field("f", Float32), Field("tags", Array(String)), Field("counts", Map(String, Int64)),
+        Field("place", Struct({"lat": Float32, "name": String})), Field("v", Vector(Float32, 2)), Field("u", Array(UInt64)),
+    ]  # fmt: skip
+    rich = FeatureView("rich", entities=[driver], schema=shapes, source=PushSource("rich_rows"))
+    row = {
+        "driver_id": 1, "f": 0.1, "tags": [], "counts": {"a": 1}, "place": {"name": "x", "lat": 1.5},
+        "v": [0.1, 2], "u": [2**64 - 1],
+    }  # fmt: skip
+    with at(root) as p:
+        p.apply([rich])
+        p.push("rich", [row, {"driver_id": 2, "place": {"name": "y"}, "counts": [("b", None)]}])
+        found = p.get_online_features([f"rich:{s.name}" for s in shapes], entities={"driver_id": [1, 2]}).to_dict()
+        nearest = float(np.float32(0.1))
+        assert found["f"] == [nearest, None] and found["v"] == [[nearest, 2.0], None]
+        assert found["tags"] == [[], None] and found["u"] == [[2**64 - 1], None]
+        assert found["counts"] == [[("a", 1)], [("b", None)]]
+        assert found["place"] == [{"lat": 1.5, "name": "x"}, {"lat": None, "name": "y"}]
+        for bad in ({"f": 1e300}, {"v": [1e300, 0.0]}, {"place": {"nam": "x"}}, {"tags": [1]}, {"u": [-1]}):
+            with pytest.raises(SchemaMismatch):
+                p.push("rich", [{"driver_id": 3, **bad}])
+        with pytest.raises(SchemaMismatch, match="round"):
+            p.push("rich", pa.table({"driver_id": [1], "v": pa.array([[0.1, 0.2]], pa.list_(pa.float64(), 2))}))
+
+
+def test_one_push_source_feeds_views_with_different_features(root: Path) -> None:
+    source = PushSource("shared")
+    one = FeatureView("one", entities=[driver], schema=[Field("x", Int64)], source=source)
+    two = FeatureView("two", entities=[driver], schema=[Field("y", String)], source=source)
+    with at(root) as p:
+        p.apply([one, two])
+        p.push("shared", [{"driver_id": 1, "x": 1, "y": "q"}])
+        assert online(p, "one:x", 1) + online(p, "two:y", 1) == [1, "q"]
+        with pytest.raises(SchemaMismatch, match="'z'"):
+            p.push("shared", [{"driver_id": 1, "z": 1}])
+
+
+def test_one_view_under_two_names(root: Path) -> None:
+    with at(root) as p:
+        p.apply([clicks])
+        p.push("click", [{"driver_id": 1, "n": 1}])
+        read = p.prepare([clicks[["n"]], clicks.with_name("again")[["n"]]])
+        for count in (1, 100):
+            assert read({"driver_id": [1] * count}).to_dict()["again__n"] == [1] * count
+
+
+def test_saved_lists_verify(root: Path) -> None:
+    rich = FeatureView(
+        "rich",
+        entities=[driver],
+        schema=[Field("a", Array(Int64)), Field("v", Vector(Float32, 2))],
+        source=PushSource("r"),
+    )
+    with at(root) as p:
+        p.apply([rich])
+        p.push("rich", [{"driver_id": 1, "a": [1], "v": [1.0, 2.0]}])
+        labels = pa.table({"driver_id": [1, 2], "event_timestamp": [NOON, NOON]})
+        p.get_historical_features(labels, ["rich:a", "rich:v"]).save("lists")
+        assert p.dataset("lists").verify() == []
+
+
+def test_what_a_deployment_reads_is_not_taken_away(root: Path) -> None:
+    def fit(data: pa.Table, params: dict[str, Any], run: Any) -> Any:
+        from sklearn.linear_model import LinearRegression
+
+        return LinearRegression().fit(run.matrix(data), data["y"].to_numpy())
+
+    two = FeatureView("clicks", entities=[driver], schema=[Field("n", Int32), Field("m", Int64)], source=clicks.source)
+    with at(root) as p:
+        p.apply([two])
+        run = p.train("m", fit, data=pa.table({"m": [1, 2, 3], "y": [1.0, 2.0, 3.0]}), label="y")
+        p.deploy("m", p.release("m", run, features=["clicks:m"]))
+        with pytest.raises(IncompatibleChange, match="deployment 'm' reads"):
+            p.apply([clicks])
+        with pytest.raises(InvalidArgument, match="read by deployment 'm'"):
+            p.delete("feature-view", "clicks")

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from stook.app.parts import Parts
 from stook.core.definitions import Definition
-from stook.core.errors import UnknownObject, did_you_mean
+from stook.core.errors import IncompatibleChange, InvalidArgument, UnknownObject, did_you_mean
 from stook.core.ports.records import Record
 from stook.core.specs import Column
-from stook.registry.catalogue import DECLARED
+from stook.models.deployments import live_features
+from stook.registry.catalogue import DECLARED, SERVICE, VIEW
 from stook.registry.diff import RegistryPlan
 from stook.registry.registry import prune_order
 from stook.registry.scan import scan
@@ -43,11 +44,39 @@ class Declaring:
         break stored data, Conflict, and what `plan` raises.
         """
         found = self._definitions(definitions)
+        self._check_apply(self._parts.registry.plan(found), prune)
         plan = self._parts.registry.apply(found)
         if prune:
             for kind, name in prune_order(plan.undeclared):
                 self.delete(kind, name)
         return plan
+
+    def _check_apply(self, plan: RegistryPlan, prune: bool) -> None:
+        """Refuses what the registry cannot see: features that live deployments read, and a prune that would fail."""
+        live = live_features(self._parts.wiring.records)
+        for change in plan.changes:
+            spec = change.spec or {}
+            if change.kind == VIEW and change.action == "update":
+                kept = {name for name, _ in spec["schemas"][-1][1]}
+                lost = sorted((f, d) for (view, f), d in live.items() if view == change.name and f not in kept)
+                if lost:
+                    feature, deployment = lost[0]
+                    raise IncompatibleChange(
+                        f"feature {change.name}:{feature} would go, which deployment {deployment!r} reads",
+                        hint="deploy a release without it first",
+                    )
+        doomed = {name for kind, name in plan.undeclared if kind == VIEW} if prune else set()
+        for difference in plan.differences:
+            used = (
+                {p["view"] for p in (difference.spec or {}).get("features", [])}
+                if difference.kind == SERVICE
+                else set()
+            )
+            if used & doomed:
+                raise InvalidArgument(
+                    f"feature service {difference.name!r} reads {sorted(used & doomed)}, which --prune would delete",
+                    hint="define the views, or leave the service out",
+                )
 
     def get(self, kind: str, name: str) -> Record:
         """The stored object of a kind (`"feature-view"`, `"entity"`, `"dataset"`, `"release"` ...).
@@ -66,19 +95,33 @@ class Declaring:
         """The join keys of a view, with their types. Raises UnknownFeature."""
         return self._parts.view(view).keys
 
+    def columns(self, name: str) -> tuple[Column, ...]:
+        """The keys and features that a push to a view or push source may carry, with types. Raises UnknownObject."""
+        views = self._parts.catalogue().pushed_views(name)
+        return tuple({c.name: c for view in views for c in (*view.keys, *view.features)}.values())
+
     def delete(self, kind: str, name: str) -> None:
         """Deletes a declaration; a view's online rows and pushed history go with it.
 
         Raises UnknownObject, InvalidArgument when something still refers to it.
         """
         _check_kind(kind)
+        if kind == VIEW:
+            users = sorted({d for (view, _), d in live_features(self._parts.wiring.records).items() if view == name})
+            if users:
+                raise InvalidArgument(
+                    f"feature view {name!r} is read by deployment {', '.join(map(repr, users))}",
+                    hint="deploy a release without it first",
+                )
         view = self._parts.registry.delete(kind, name)
         if view is not None:
             self._parts.pushes.forget(view)
 
     def _definitions(self, definitions: Sequence[Definition] | None) -> Sequence[Definition]:
-        if definitions is not None:
+        if isinstance(definitions, Sequence):
             return list(definitions)
+        if definitions is not None:
+            raise InvalidArgument(f"definitions is {definitions!r}", hint="give a list of definitions")
         settings = self._parts.wiring.settings
         return scan(Path(settings.root), settings.definitions)
 

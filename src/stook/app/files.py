@@ -6,7 +6,9 @@ must never be used for a source: those are read in place by the engine.
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -15,13 +17,17 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
+from stook.core.arrow import to_arrow
+from stook.core.dtypes import Bytes, Decimal, Float32, String, UInt64
 from stook.core.errors import DiskFull, InvalidArgument, SourceUnreadable, did_you_mean
+from stook.core.specs import Column
 
+TEXT_DECIDES: Final = (String, Bytes, Float32, UInt64)  # types that CSV's own guess would miss
 READERS: Final = (".parquet", ".csv", ".json", ".jsonl", ".ndjson", ".arrow")
 
 
-def read_table(name: str) -> pa.Table:
-    """All rows of a file, told by its ending. Raises SourceUnreadable naming the file and the mend."""
+def read_table(name: str, columns: Iterable[Column] = ()) -> pa.Table:
+    """All rows of a file, told by its ending; text of CSV is taken as what `columns` say. Raises SourceUnreadable naming the file and the mend."""
     path = Path(name)
     ending = path.suffix.lower()
     if ending not in READERS:
@@ -35,7 +41,10 @@ def read_table(name: str) -> pa.Table:
         if ending == ".parquet":
             return pyarrow.parquet.read_table(path)
         if ending == ".csv":
-            return pyarrow.csv.read_csv(path)
+            types = {
+                c.name: to_arrow(c.dtype) for c in columns if c.dtype in TEXT_DECIDES or isinstance(c.dtype, Decimal)
+            }
+            return pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(column_types=types))
         if ending == ".arrow":
             with pa.ipc.open_file(path) as reader:
                 return reader.read_all()
@@ -63,6 +72,8 @@ def write_table(table: pa.Table, name: str) -> None:
     except pa.ArrowException as error:
         raise InvalidArgument(f"{name} cannot hold this table: {error}", hint="write .parquet instead") from None
     except OSError as error:
-        raise DiskFull(f"{name} cannot be written: {error}", hint="free space, or choose another folder") from None
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise DiskFull(f"{name} cannot be written: {error}", hint="free space, or choose another folder") from None
+        raise InvalidArgument(f"{name} cannot be written: {error.strerror}", hint="choose another folder") from None
     finally:
         partial.unlink(missing_ok=True)

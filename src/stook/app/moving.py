@@ -103,4 +103,4 @@ class Moving:
             raise UnknownObject(f"feature view {view!r} has no generation {generation}", hint=f"there is: {complete}")
         live = next((n for n, g in found.items() if g.state is GenerationState.LIVE), None)
         if live != generation:
-            self._parts.wiring.online.activate(name, generation, expected=live)
+            self._parts.materializer.activate(self._parts.view(view), generation, expected=live)

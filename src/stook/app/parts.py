@@ -46,9 +46,9 @@ class Parts:
         ports = MaterializePorts(wiring.engine, wiring.online, wiring.records, wiring.locks, wiring.clock)
         return Materializer(ports, self.pushes, wiring.settings.limits)
 
-    def catalogue(self) -> Catalogue:
-        """Everything declared, at most a quarter of a second old."""
-        return self.registry.catalogue()
+    def catalogue(self, *, fresh: bool = False) -> Catalogue:
+        """Everything declared, at most a quarter of a second old; newest with `fresh`."""
+        return self.registry.catalogue(fresh=fresh)
 
     def view(self, name: str) -> ViewSpec:
         """A view by name. Raises UnknownFeature."""

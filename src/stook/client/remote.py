@@ -39,6 +39,7 @@ NOT_REMOTE: Final = {
     "delete_rows": "stook delete-rows",
     "fold": "stook.open(FOLDER).fold",
     "recover": "stook.open(FOLDER)",
+    "columns": "stook feature-views describe",
     "train": "stook train",
     "release": "stook release",
     "deploy": "stook deploy",

@@ -16,6 +16,7 @@ from stook.core import dtypes
 from stook.core.dtypes import Array, Decimal, DType, Map, Primitive, Struct, Vector
 from stook.core.errors import SchemaMismatch, did_you_mean
 from stook.core.instants import MAX_US, MIN_US
+from stook.core.pythonic import column_of, leaves
 from stook.core.specs import Column
 
 if TYPE_CHECKING:
@@ -112,21 +113,22 @@ def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
     return pa.schema([pa.field(c.name, to_arrow(c.dtype)) for c in columns])
 
 
-def as_table(data: Any, what: str) -> pa.Table:
+def as_table(data: Any, what: str, columns: Iterable[Column] = ()) -> pa.Table:
     """An Arrow table from an Arrow table or batch, a pandas or Polars DataFrame, a list of dicts or a dict of lists.
 
-    A pandas index is not a column. Raises SchemaMismatch naming `what` for anything else.
+    A pandas index is not a column. `columns` say what Python values are meant to be. Raises SchemaMismatch naming `what` for anything else.
     """
     if isinstance(data, pa.Table):
         return data
     if isinstance(data, pa.RecordBatch):
         return pa.Table.from_batches([data])
     try:
+        types = {c.name: c.dtype for c in columns} if isinstance(data, dict | list | tuple) else {}
         if isinstance(data, dict):
-            return pa.table({name: _column(values) for name, values in data.items()})
+            return pa.table({name: _column(values, types.get(name)) for name, values in data.items()})
         if isinstance(data, list | tuple):
             names = dict.fromkeys(name for row in data for name in row)
-            return pa.table({name: _column([row.get(name) for row in data]) for name in names})
+            return pa.table({n: _column([row.get(n) for row in data], types.get(n)) for n in names})
         module = type(data).__module__.partition(".")[0]
         if module == "pandas":
             return pa.Table.from_pandas(data, preserve_index=False).replace_schema_metadata(None)
@@ -137,13 +139,9 @@ def as_table(data: Any, what: str) -> pa.Table:
     raise SchemaMismatch(f"{what} is a {type(data).__name__}, not a table", hint=_TABLE_HINT)
 
 
-def _column(values: Any) -> Any:
-    """Values as Arrow has them; integers above an int64's as uint64, which Arrow does not try by itself."""
+def _column(values: Any, dtype: DType | None) -> Any:
     if isinstance(values, list | tuple):
-        try:
-            return pa.array(values)
-        except OverflowError:
-            return pa.array(values, pa.uint64())
+        return column_of(values, dtype, None if dtype is None else to_arrow(dtype))
     return values
 
 
@@ -192,8 +190,7 @@ def conform(values: pa.ChunkedArray | pa.Array, dtype: DType, what: str) -> pa.C
         converted = chunked.cast(target, safe=True)
         if dtype in dtypes.FLOATS and pa.types.is_integer(chunked.type):
             _check_integers_survive(chunked, converted, what)
-        if dtype == dtypes.Float32 and pa.types.is_float64(chunked.type):
-            _check_floats_survive(chunked, converted, what)
+        _check_floats_survive(chunked, converted, what)
     except (pa.ArrowException, ValueError) as error:
         raise SchemaMismatch(
             f"{what} holds {chunked.type}, of which a value cannot be kept exactly as {dtype}: {_first_line(error)}",
@@ -242,11 +239,17 @@ def _check_integers_survive(before: pa.ChunkedArray, after: pa.ChunkedArray, wha
 
 
 def _check_floats_survive(before: pa.ChunkedArray, after: pa.ChunkedArray, what: str) -> None:
-    same = pc.or_(pc.equal(after.cast(pa.float64()), before), pc.is_nan(before))
-    if pc.all(same, min_count=0).as_py() not in (True, None):
-        raise SchemaMismatch(
-            f"{what} holds doubles that float32 would round", hint="declare it as Float64, or round it"
-        )
+    """Refuses doubles that a float32 would round, at any depth."""
+    if "float" not in str(after.type) or "double" not in str(before.type):
+        return
+    for old, new in zip(before.chunks, after.chunks, strict=True):
+        for wide, narrow in zip(leaves(old), leaves(new), strict=True):
+            if pa.types.is_float64(wide.type) and pa.types.is_float32(narrow.type):
+                same = pc.or_(pc.equal(narrow.cast(pa.float64()), wide), pc.is_nan(wide))
+                if pc.all(same, min_count=0).as_py() not in (True, None):
+                    raise SchemaMismatch(
+                        f"{what} holds doubles that float32 would round", hint="declare it as Float64, or round it"
+                    )
 
 
 def _check_vector(values: pa.ChunkedArray, dtype: DType, what: str) -> pa.ChunkedArray:

@@ -6,7 +6,7 @@ Pushes call it. It must never write, nor ask what time it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -23,15 +23,16 @@ from stook.core.specs import ViewSpec
 PUSH_ROWS_MAX: Final = 5_000_000
 
 
-def accept_push(view: ViewSpec, data: Any, *, now_us: int) -> pa.Table:
+def accept_push(view: ViewSpec, data: Any, *, now_us: int, others: Iterable[str] = ()) -> pa.Table:
     """The pushed rows: keys, current features, event and knowledge time, no tombstones.
 
     An absent timestamp column means `now_us`; an absent feature column means null; an absent created column, or a
-    null in it, means that the row is known since now. Raises SchemaMismatch naming view, column and mend for
+    null in it, means that the row is known since now. `others` are columns that other views of the same push source
+    take. Raises SchemaMismatch naming view, column and mend for
     missing or null keys, unknown columns, null event times and values that cannot be kept exactly; TooLarge.
     """
     what = f"the table pushed to {view.name!r}"
-    table = as_table(data, what)
+    table = as_table(data, what, (*view.keys, *view.features))
     if table.num_rows > PUSH_ROWS_MAX:
         raise InvalidArgument(f"{what} has {table.num_rows} rows", hint=f"push at most {PUSH_ROWS_MAX} at a time")
     event_name, created_name = _time_columns(view, table)
@@ -39,7 +40,7 @@ def accept_push(view: ViewSpec, data: Any, *, now_us: int) -> pa.Table:
     if created_name is not None:
         known.add(created_name)
     for name in table.column_names:
-        if name not in known:
+        if name not in known and name not in others:
             raise SchemaMismatch(f"{what} has column {name!r}, which the view has not", hint=did_you_mean(name, known))
     require_columns(table, [n for n in table.column_names if n in known], what)
     require_columns(table, view.key_names, what)
@@ -55,14 +56,20 @@ def accept_push(view: ViewSpec, data: Any, *, now_us: int) -> pa.Table:
     return _finish(view, columns, event, knowledge, deleted=False)
 
 
+def known_columns(view: ViewSpec) -> set[str]:
+    """The columns that a push to the view may have: keys, features, times."""
+    times = {view.source.timestamp_field, DEFAULT_TIMESTAMP, view.source.created_timestamp_column or DEFAULT_TIMESTAMP}
+    return {*view.key_names, *(c.name for c in view.features), *times}
+
+
 def accept_delete(view: ViewSpec, keys: Any, *, now_us: int) -> pa.Table:
     """Tombstones dated now for the entities in `keys`: a table, a list of dicts or, for a view with one key
     column, a list of values. Raises SchemaMismatch."""
     what = f"the keys to delete from {view.name!r}"
     plain = isinstance(keys, Sequence) and not isinstance(keys, str | bytes)
     if plain and len(view.keys) == 1 and not any(isinstance(k, Mapping) for k in keys):
-        keys = {view.key_names[0]: _array(list(keys), view, what)}
-    table = as_table(keys, what)
+        keys = {view.key_names[0]: list(keys)}
+    table = as_table(keys, what, view.keys)
     require_columns(table, view.key_names, what)
     for name in table.column_names:
         if name not in view.key_names:
@@ -74,13 +81,6 @@ def accept_delete(view: ViewSpec, keys: Any, *, now_us: int) -> pa.Table:
         columns[column.name] = pa.nulls(table.num_rows, to_arrow(column.dtype))
     now = pa.array(np.full(table.num_rows, now_us, dtype=np.int64))
     return _finish(view, columns, now, now, deleted=True)
-
-
-def _array(values: list[object], view: ViewSpec, what: str) -> pa.Array:
-    try:
-        return pa.array(values)
-    except (pa.ArrowException, TypeError, OverflowError) as error:
-        raise SchemaMismatch(f"{what} cannot be read: {error}", hint=f"give {view.keys[0].dtype} values") from None
 
 
 def _time_columns(view: ViewSpec, table: pa.Table) -> tuple[str, str | None]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final, Literal
 
 import pyarrow as pa
@@ -36,6 +36,7 @@ from stook.ingest.windows import (
     Watermark,
     after_full,
     after_incremental,
+    definition_of,
     full_window,
     incremental_window,
     known_through,
@@ -46,6 +47,7 @@ WATERMARK: Final = "watermark"
 PINNED: Final = "pinned-source"
 PROGRESS: Final = "materialization"
 LOCK_WAIT_S: Final = 3_600.0
+NOW_WITHIN_US: Final = 60_000_000  # an end this close before now was meant as now: the call itself takes a moment
 
 Progress = Callable[[str, int, int], None]
 Mode = Literal["load", "upsert"]
@@ -104,23 +106,34 @@ class Materializer:
 
     def incremental(self, view: ViewSpec, end_us: int, *, progress: Progress) -> Materialized:
         """`materialize_incremental(end)`: what is new since the last run, and what arrived late. Raises as `full`."""
-        return self._locked(view, _Asked(None, end_us, True), progress)
+        asked = _Asked(None, end_us, True)
+        wanted_us = min(end_us, self._ports.clock.now_us())
+        first = self._locked(view, asked, progress)
+        if first.end_us >= wanted_us:
+            return first
+        # an interrupted run was finished, through its own "now"; what came since is read by another
+        second = self._locked(view, asked, progress)
+        rows, seconds = first.rows + second.rows, first.seconds + second.seconds
+        return replace(first, rows=rows, seconds=seconds, end_us=second.end_us)
 
     def _locked(self, view: ViewSpec, asked: _Asked, progress: Progress) -> Materialized:
         if not view.online:
             raise InvalidArgument(f"feature view {view.name!r} is not online", hint="define it with online=True")
         if not asked.incremental:
-            full_window(asked.start_us, asked.end_us, now_us=asked.end_us)  # a wrong call fails before it waits
+            # a wrong call fails before it waits for the lock
+            full_window(asked.start_us, asked.end_us, now_us=self._ports.clock.now_us())
         with self._ports.locks.hold(f"materialize-{view.uid}", wait_s=LOCK_WAIT_S):
             started = self._ports.clock.monotonic_s()
             self._pushes.catch_up()
             mark, mark_revision = self._watermark(view)
-            run = self._decide(view, asked, mark)
+            made = (view.uid, definition_of(view))
+            valid = mark if mark is not None and mark.definition == made[1] else None
+            run = self._decide(view, asked, valid if asked.incremental else mark)
             sight, rows, generation = self._carry_out(run, progress)
             if asked.incremental:
-                after: Watermark | None = after_incremental(mark, run.window, view.uid, sight)
+                after: Watermark | None = after_incremental(mark, run.window, made, sight)
             else:
-                after = after_full(mark, run.window, view.uid, sight, fresh=asked.replace_all)
+                after = after_full(mark, run.window, made, sight, fresh=asked.replace_all)
             changes: list[Change] = [Delete(PROGRESS, view.uid)]
             if after is not None:
                 changes.append(Put(WATERMARK, view.name, after.to_spec(), mark_revision))
@@ -139,7 +152,9 @@ class Materializer:
     def _decide(self, view: ViewSpec, asked: _Asked, mark: Watermark | None) -> _Run:
         pinned = self._pin(view, mark)
         now_us = self._ports.clock.now_us()
-        token = _token(view, pinned, asked, mark)
+        token = _token(
+            view, pinned, asked, mark, past=asked.end_us < now_us - (NOW_WITHIN_US if asked.incremental else 0)
+        )
         record = self._ports.records.get(PROGRESS, view.uid)
         unfinished = record.spec if record is not None and record.spec["token"] == token else None
         if unfinished is not None:  # the same call, interrupted: "now" stays what it was then
@@ -204,7 +219,7 @@ class Materializer:
             done += batch.num_rows
             progress(run.view.name, done, max(total, done))
         online.activate(name, generation, expected=run.live)
-        self._drop_old(name)
+        self._drop_old(name, keep=run.live)
         return done, generation
 
     def _upsert(self, run: _Run, total: int, progress: Progress) -> tuple[int, int | None]:
@@ -220,24 +235,35 @@ class Materializer:
             progress(run.view.name, done, max(total, done))
         return done, None
 
-    def _drop_old(self, name: str) -> None:
-        """Keeps the live generation and the newest others, as many as the setting says."""
+    def _drop_old(self, name: str, *, keep: int | None) -> None:
+        """Keeps the live generation, the one that was live before, and the newest others, as many as the setting says."""
         generations = self._ports.online.generations(name)
         ready = [g.number for g in generations if g.state is GenerationState.READY]
-        keep = self._limits.generations_kept - 1
-        for number in ready[: len(ready) - keep] if keep else ready:
+        ready.sort(key=lambda number: (number == keep, number))
+        others = self._limits.generations_kept - 1
+        for number in ready[: max(len(ready) - others, 0)]:
             self._ports.online.drop(name, number)
 
+    def activate(self, view: ViewSpec, generation: int, *, expected: int | None) -> None:
+        """Switches to another generation. The watermark goes first: it spoke of the one before, so that the next
+        incremental run looks at everything. Raises Conflict, UnknownObject."""
+        with self._ports.locks.hold(f"materialize-{view.uid}", wait_s=LOCK_WAIT_S):
+            self._ports.records.commit([Delete(WATERMARK, view.name)])
+            self._ports.online.activate(space(view), generation, expected=expected)
 
-def _token(view: ViewSpec, pinned: PinnedHistory, asked: _Asked, mark: Watermark | None) -> str:
-    """Names a run by everything that decides its rows but the clock, so that only the very same run is resumed."""
+
+def _token(view: ViewSpec, pinned: PinnedHistory, asked: _Asked, mark: Watermark | None, *, past: bool) -> str:
+    """Names a run by everything that decides its rows but the clock, so that only the very same run is resumed.
+
+    An end that is not `past` means "now", whatever it says: an interrupted run keeps its own now.
+    """
     source = pinned.history.source
     facts = {
         "uid": view.uid,
         "revision": view.schema.revision,
         "source": None if source is None else source.to_spec(),
         "pushes": pinned.push_position,
-        "asked": asdict(asked),
+        "asked": asdict(asked) | {"end_us": asked.end_us if past else "now"},
         "watermark": None if mark is None else mark.to_spec(),
     }
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()

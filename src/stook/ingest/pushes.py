@@ -13,9 +13,9 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,7 +33,7 @@ from stook.core.ports.tables import Tables
 from stook.core.rows import ARRIVAL, DELETED, EVENT_US, KNOWLEDGE_US
 from stook.core.settings import Limits
 from stook.core.specs import Column, ViewSpec
-from stook.ingest.accept import accept_delete, accept_push, check_not_future
+from stook.ingest.accept import accept_delete, accept_push, check_not_future, known_columns
 from stook.ingest.entries import STREAM, EntryHeader, PushEntry, Target, decode_entry, encode_entries
 from stook.online.write import encode_rows, space
 from stook.registry.catalogue import Catalogue
@@ -56,10 +56,18 @@ class PushPorts:
     clock: Clock
 
 
+class FindCatalogue(Protocol):
+    """How the catalogue is found."""
+
+    def __call__(self, *, fresh: bool = False) -> Catalogue:
+        """The catalogue, perhaps a moment old; not with `fresh`."""
+        ...
+
+
 class Pushes:
     """Pushes, deletes, replay and folding, over five ports. Safe from several threads and processes."""
 
-    def __init__(self, ports: PushPorts, limits: Limits, catalogue: Callable[[], Catalogue]) -> None:
+    def __init__(self, ports: PushPorts, limits: Limits, catalogue: FindCatalogue) -> None:
         self._ports = ports
         self._limits = limits
         self._catalogue = catalogue
@@ -75,13 +83,15 @@ class Pushes:
         views = self._catalogue().pushed_views(name)
         payloads: list[bytes] = []
         rows = 0
+        taken = {column for view in views for column in known_columns(view)}
         for view in views:
-            accepted = accept_push(view, data, now_us=now_us)
+            accepted = accept_push(view, data, now_us=now_us, others=taken)
             if to is Target.ONLINE:
                 if not view.online:
                     raise InvalidArgument(f"feature view {view.name!r} is not online", hint='push it with to="offline"')
                 check_not_future(accepted, through_us, view.name)
             payloads += encode_entries(_header(view, to, now_us, through_us), accepted)
+            _check_storable(view, accepted)
             rows = max(rows, accepted.num_rows)
         return self._append(payloads, rows, tuple(v.name for v in views))
 
@@ -89,6 +99,7 @@ class Pushes:
         """Writes a tombstone dated now for each entity, online and in history; durable once it returns."""
         now_us = self._ports.clock.now_us()
         accepted = accept_delete(view, keys, now_us=now_us)
+        _check_storable(view, accepted)
         payloads = encode_entries(_header(view, Target.BOTH, now_us, now_us), accepted)
         return self._append(payloads, accepted.num_rows, (view.name,))
 
@@ -112,7 +123,7 @@ class Pushes:
             entries = log.read(STREAM, after=position, limit=READ_ENTRIES_MAX)
             if not entries:
                 break
-            views = {v.uid: v for v in self._catalogue().views.values()}
+            views = self._views_by_uid()
             writes: dict[str, list[Row]] = {}
             for entry in map(decode_entry, entries):
                 view = views.get(entry.header.uid)
@@ -122,6 +133,11 @@ class Pushes:
             position = entries[-1].position
             online.put_newest(list(writes.items()), position=(STREAM, position))
         return position
+
+    def _views_by_uid(self) -> dict[str, ViewSpec]:
+        """All views, as declared at or after the moment entries were read: an entry's view is always among them,
+        unless it was deleted, and its schema is never newer than the view's."""
+        return {view.uid: view for view in self._catalogue(fresh=True).views.values()}
 
     def _fold_when_full(self) -> None:
         """Folds when enough has gathered; leaves it to whoever holds the lock."""
@@ -152,18 +168,17 @@ class Pushes:
             return base
 
     def _fold_entries(self, entries: Iterable[PushEntry], through: int) -> None:
-        views = {v.uid: v for v in self._catalogue().views.values()}
+        views = self._views_by_uid()
         gathered: dict[str, list[pa.Table]] = {}
+        folded = {uid: _folded(self._ports.tables, view) for uid, view in views.items()}
         for entry in entries:
             view = views.get(entry.header.uid)
-            if view is not None and entry.to.offline:
-                gathered.setdefault(view.uid, []).append(align(entry.rows, view))
+            if view is not None and entry.to.offline and entry.position > folded[view.uid]:
+                gathered.setdefault(view.uid, []).append(align(entry.rows, view, stored_columns(view)))
         for uid, tables in gathered.items():
-            columns = history_columns(views[uid])
+            columns = stored_columns(views[uid])
             reader = pa.concat_tables(tables).to_reader()
-            store = self._ports.tables
-            if _folded(store, views[uid]) < through:
-                store.append(table_names(views[uid])[-1], columns, reader, position=through)
+            self._ports.tables.append(table_names(views[uid])[-1], columns, reader, position=through)
 
     def history_of(self, view: ViewSpec) -> tuple[TableSnapshot | None, pa.Table | None, int]:
         """The view's folded pushes, those still in the log, and the position through which both reach.
@@ -238,19 +253,35 @@ def _folded(tables: Tables, view: ViewSpec) -> int:
 
 
 def history_columns(view: ViewSpec) -> tuple[Column, ...]:
-    """The columns of a view's folded pushes, logical types."""
+    """What history knows of a row: keys, current features, order."""
     return (*view.keys, *view.features, *ORDER)
 
 
-def align(rows: pa.Table, view: ViewSpec) -> pa.Table:
-    """Rows of any schema of the view in its current one: features of old are widened, absent ones null, dropped
-    ones left out; keys and order columns kept."""
+def stored_columns(view: ViewSpec) -> tuple[Column, ...]:
+    """What is kept of a row: every feature the view ever had, in its newest type, so that one which is dropped and
+    comes back finds its old values again, as it does online."""
+    features = {c.name: c for schema in view.schemas for c in schema.features}
+    return (*view.keys, *features.values(), *ORDER)
+
+
+def align(rows: pa.Table, view: ViewSpec, asked: Sequence[Column] | None = None) -> pa.Table:
+    """Rows of any schema of the view with the columns asked for (those of `history_columns`): features of old are
+    widened, absent ones null, others left out."""
+    wanted = history_columns(view) if asked is None else asked
     columns: dict[str, Any] = {}
-    for column in history_columns(view):
+    for column in wanted:
         if column.name in rows.column_names:
             columns[column.name] = conform(
                 rows.column(column.name), column.dtype, f"a row pushed to {view.name!r}: column {column.name!r}"
             )
         else:
             columns[column.name] = pa.nulls(rows.num_rows, to_arrow(column.dtype))
-    return pa.table(columns, schema=arrow_schema(history_columns(view)))
+    return pa.table(columns, schema=arrow_schema(wanted))
+
+
+def _check_storable(view: ViewSpec, accepted: pa.Table) -> None:
+    """Encodes the rows as the online store would hold them: what it cannot hold must not reach the log, where it
+    would stop everybody. Raises SchemaMismatch, TooLarge."""
+    if view.online:
+        for batch in accepted.append_column(ARRIVAL, pa.nulls(accepted.num_rows, pa.int64()).fill_null(0)).to_batches():
+            encode_rows(view, batch)

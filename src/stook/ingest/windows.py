@@ -10,20 +10,24 @@ found by those three, whatever its event time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stook.core.errors import InvalidArgument
 from stook.core.instants import MIN_US, to_rfc3339
 from stook.core.plans import Late, SourceSnapshot, Window
 from stook.core.rows import PUSH_ROWS_MAX, push_arrival
+from stook.core.specs import ViewSpec, source_to_spec
 
 
 @dataclass(frozen=True)
 class Watermark:
-    """How far a view is materialized."""
+    """How far a view is materialized; `definition` names the schema and source that its rows were made with."""
 
     uid: str
+    definition: str
     end_us: int
     seen: SourceSnapshot | None
     knowledge_us: int | None
@@ -33,6 +37,7 @@ class Watermark:
         """JSON form, as the registry keeps it."""
         return {
             "uid": self.uid,
+            "definition": self.definition,
             "end_us": self.end_us,
             "seen": None if self.seen is None else self.seen.to_spec(),
             "knowledge_us": self.knowledge_us,
@@ -58,8 +63,10 @@ class Sight:
 def full_window(start_us: int | None, end_us: int, *, now_us: int) -> Window:
     """The window of `materialize(start, end)`: both inclusive; an end after now means now.
 
-    Raises InvalidArgument when the end is before the start.
+    Raises InvalidArgument when the end is before the start, or the start is later than now.
     """
+    if start_us is not None and start_us > now_us:
+        raise InvalidArgument(f"start {to_rfc3339(start_us)} is later than now", hint="nothing is known of it yet")
     if start_us is not None and end_us < start_us:
         raise InvalidArgument(
             f"end {to_rfc3339(end_us)} is before start {to_rfc3339(start_us)}", hint="swap them: start, then end"
@@ -98,22 +105,32 @@ def known_through(snapshot: SourceSnapshot | None, created_us: int | None, windo
     return MIN_US if created_us is None else created_us
 
 
-def after_full(mark: Watermark | None, window: Window, uid: str, sight: Sight, *, fresh: bool) -> Watermark | None:
+def definition_of(view: ViewSpec) -> str:
+    """Names what decides a view's rows besides its data: a change of it makes everything late."""
+    facts = json.dumps([view.schema.revision, source_to_spec(view.source)], sort_keys=True)
+    return hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
+
+
+def after_full(
+    mark: Watermark | None, window: Window, made: tuple[str, str], sight: Sight, *, fresh: bool
+) -> Watermark | None:
     """The watermark after a full run; None when it stays as it is.
 
     A first run, or one into a fresh generation, starts anew. A later one moves the end forward where it leaves no
-    gap behind the old one; what has been seen stays, since rows outside the window were not looked at.
+    gap behind the old one; what has been seen stays, since rows outside the window were not looked at. One under
+    another definition changes nothing: what is outside its window still has the old one's rows. `made` is (uid,
+    definition).
     """
     if mark is None or fresh:
-        return Watermark(uid, window.end_us, sight.snapshot, sight.knowledge_us, sight.push_position)
+        return Watermark(*made, window.end_us, sight.snapshot, sight.knowledge_us, sight.push_position)
     no_gap = window.start_us is None or window.start_us <= mark.end_us
-    if no_gap and window.end_us > mark.end_us:
-        return Watermark(uid, window.end_us, mark.seen, mark.knowledge_us, mark.push_position)
+    if no_gap and window.end_us > mark.end_us and made == (mark.uid, mark.definition):
+        return replace(mark, end_us=window.end_us)
     return None
 
 
-def after_incremental(mark: Watermark | None, window: Window, uid: str, sight: Sight) -> Watermark:
-    """The watermark after an incremental run. Created times never move back."""
+def after_incremental(mark: Watermark | None, window: Window, made: tuple[str, str], sight: Sight) -> Watermark:
+    """The watermark after an incremental run, of `made`: (uid, definition). Created times never move back."""
     before = None if mark is None else mark.knowledge_us
     known = [k for k in (before, sight.knowledge_us) if k is not None]
-    return Watermark(uid, window.end_us, sight.snapshot, max(known) if known else None, sight.push_position)
+    return Watermark(*made, window.end_us, sight.snapshot, max(known) if known else None, sight.push_position)

@@ -26,6 +26,16 @@ def get_deployment(records: Records, name: str) -> Deployment:
     return Deployment.from_spec(require(records, DEPLOYMENT, name).spec)
 
 
+def live_features(records: Records) -> dict[tuple[str, str], str]:
+    """(view, feature) of everything that live releases look up, each with a deployment that does."""
+    found = {}
+    for record in records.list(DEPLOYMENT):
+        lookup = get_release(records, Deployment.from_spec(record.spec).release).lookup
+        for answer in lookup.answers if lookup is not None else ():
+            found[answer.view, answer.feature] = record.name
+    return found
+
+
 def deploy(store: ModelStore, name: str, release_id: str, *, expected: int | None = None) -> Deployment:
     """Lets the deployment answer with the release, in one step; makes the deployment when there is none.
 

@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stook.core.arrow import from_arrow
+
 
 def column_digest(values: pa.ChunkedArray) -> str:
     """Hexadecimal BLAKE2b-128 of type and content. NaNs keep their bits, null differs from every value.
@@ -21,7 +23,8 @@ def column_digest(values: pa.ChunkedArray) -> str:
     >>> column_digest(halves) == column_digest(pa.chunked_array([[1, None]], pa.int64()))
     True
     """
-    digest = hashlib.blake2b(str(values.type).encode(), digest_size=16)
+    dtype = from_arrow(values.type)  # Arrow's own spelling varies with the names of list children
+    digest = hashlib.blake2b(str(values.type if dtype is None else dtype).encode(), digest_size=16)
     combined = values.combine_chunks()
     if isinstance(combined, pa.ChunkedArray):
         combined = pa.concat_arrays(combined.chunks) if combined.num_chunks else pa.array([], values.type)

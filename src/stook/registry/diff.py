@@ -159,6 +159,12 @@ def _merge_schemas(view: ViewSpec, before: ViewSpec) -> tuple[tuple[Schema, ...]
         if narrow:
             why = f"feature {view.name}:{name} is stored as {', '.join(narrow)}, which {dtype} cannot hold exactly"
             refusals.append((why, f"add a feature under another name, or keep {narrow[0]}"))
+    stored_names = {c.name.casefold(): c.name for s in before.schemas for c in s.features}
+    for name in new:
+        twin = stored_names.get(name.casefold(), name)
+        if twin != name:
+            why = f"feature {view.name}:{name} differs by case alone from {twin!r}, whose values are stored"
+            refusals.append((why, f"keep {twin!r}, or choose another name"))
     revision = before.schema.revision + 1
     return (*before.schemas, Schema(revision, view.features)), details, refusals
 

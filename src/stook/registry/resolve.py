@@ -66,6 +66,8 @@ def _projections(catalogue: Catalogue, features: Features) -> list[Projection]:
         return list(features.projections)
     if isinstance(features, FeatureView | Projection):
         features = [features]
+    if not isinstance(features, Sequence):
+        raise InvalidArgument(f"features is {features!r}", hint='give ["view:feature", ...], views, or a service')
     projections = []
     for item in features:
         if isinstance(item, FeatureView):
@@ -94,8 +96,8 @@ def _answer_names(asked: list[tuple[str, str, str]], full: bool) -> list[str]:
 def _reads(
     catalogue: Catalogue, projections: list[Projection], asked: list[tuple[str, str, str]], names: list[str]
 ) -> tuple[ViewRead, ...]:
-    """One read per (view, join-key map): features asked one by one are read together."""
-    outputs: dict[tuple[str, tuple[tuple[str, str], ...]], list[tuple[str, str]]] = {}
+    """One read per (view, alias, join-key map): features asked one by one are read together."""
+    outputs: dict[tuple[str, str, tuple[tuple[str, str], ...]], list[tuple[str, str]]] = {}
     position = 0
     for projection in projections:
         view = catalogue.view(projection.view)
@@ -105,7 +107,7 @@ def _reads(
                 raise InvalidArgument(
                     f"feature view {view.name!r} has no join key {key!r}", hint=did_you_mean(key, view.key_names)
                 )
-        group = outputs.setdefault((view.name, projection.join_key_map), [])
+        group = outputs.setdefault((view.name, projection.alias, projection.join_key_map), [])
         for (_, feature, _), name in zip(
             asked[position : position + count], names[position : position + count], strict=True
         ):
@@ -117,7 +119,7 @@ def _reads(
             keys=tuple((key, dict(mapping).get(key, key)) for key in catalogue.view(view).key_names),
             outputs=tuple(group),
         )
-        for (view, mapping), group in outputs.items()
+        for (view, _, mapping), group in outputs.items()
     )
 
 

@@ -82,7 +82,7 @@ def _run(path: Path, module_name: str) -> ModuleType:
         error.args = (f"{path}:{_line(error, path)}: {error.message}",)
         error.message = error.args[0]
         raise
-    except Exception as error:  # noqa: BLE001  whatever the user's file raises is the user's to mend
+    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever the user's file raises is the user's to mend
         where = f"{path}:{_line(error, path)}"
         raise InvalidDefinition(f"{where}: {type(error).__name__}: {error}", hint="mend the file") from None
     return module

@@ -29,7 +29,8 @@ def snapshot(*ordinals: int) -> SourceSnapshot:
     return SourceSnapshot("parquet", "event_timestamp", None, files)
 
 
-MARK = Watermark("uid", 500, snapshot(0, 1), 450, 7)
+MADE = ("uid", "definition")
+MARK = Watermark(*MADE, 500, snapshot(0, 1), 450, 7)
 
 
 def test_an_end_after_now_means_now() -> None:
@@ -41,6 +42,8 @@ def test_an_end_after_now_means_now() -> None:
 def test_an_end_before_the_start_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="is before start"):
         full_window(20, 10, now_us=NOW)
+    with pytest.raises(InvalidArgument, match="later than now"):
+        full_window(NOW + 1, NOW + 2, now_us=NOW)
 
 
 def test_an_incremental_run_reads_new_files_late_knowledge_and_late_pushes() -> None:
@@ -62,7 +65,7 @@ def test_a_new_file_may_bear_a_number_that_another_bore() -> None:
 def test_going_backwards_hides_nothing() -> None:
     window = incremental_window(MARK, snapshot(0, 1, 2), 100, now_us=NOW)
     assert window.end_us == MARK.end_us
-    assert after_incremental(MARK, window, "uid", Sight(snapshot(0, 1, 2), None, 9)).end_us == MARK.end_us
+    assert after_incremental(MARK, window, MADE, Sight(snapshot(0, 1, 2), None, 9)).end_us == MARK.end_us
 
 
 def test_the_first_incremental_run_reads_everything() -> None:
@@ -72,12 +75,13 @@ def test_the_first_incremental_run_reads_everything() -> None:
 
 def test_a_full_run_moves_the_end_only_without_a_gap_and_never_what_was_seen() -> None:
     sight = Sight(snapshot(0, 1, 2), 900, 9)
-    touching = after_full(MARK, Window(400, 800, NOW), "uid", sight, fresh=False)
+    touching = after_full(MARK, Window(400, 800, NOW), MADE, sight, fresh=False)
     assert touching == replace(MARK, end_us=800)
-    assert after_full(MARK, Window(600, 800, NOW), "uid", sight, fresh=False) is None
-    assert after_full(MARK, Window(None, 300, NOW), "uid", sight, fresh=False) is None
-    fresh = after_full(MARK, Window(600, 800, NOW), "uid", sight, fresh=True)
-    assert fresh == Watermark("uid", 800, sight.snapshot, 900, 9)
+    assert after_full(MARK, Window(600, 800, NOW), MADE, sight, fresh=False) is None
+    assert after_full(MARK, Window(None, 300, NOW), MADE, sight, fresh=False) is None
+    assert after_full(MARK, Window(400, 800, NOW), ("uid", "another"), sight, fresh=False) is None
+    fresh = after_full(MARK, Window(600, 800, NOW), MADE, sight, fresh=True)
+    assert fresh == Watermark(*MADE, 800, sight.snapshot, 900, 9)
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=12))
@@ -96,7 +100,7 @@ def test_no_row_is_ever_missed(rows: list[tuple[int, int]]) -> None:
             late = window.late is not None and n in window.late.ordinals
             if event <= window.end_us and (fresh or late):
                 loaded.add(n)
-        mark = after_incremental(mark, window, "uid", Sight(files, None, 0))
+        mark = after_incremental(mark, window, MADE, Sight(files, None, 0))
         assert {n for n in arrived if rows[n][0] <= step} <= loaded
 
 

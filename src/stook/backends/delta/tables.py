@@ -171,7 +171,8 @@ class DeltaTables:
                 return self._widened(table, column, known[column.name])
         missing = [c for c in columns if c.name not in known]
         if missing:
-            table.alter.add_columns(list(_delta_schema(missing).fields))
+            fields = list(_delta_schema([*_columns(table), *missing]).fields)  # names are checked against all
+            table.alter.add_columns(fields[-len(missing) :])
             table.update_incremental()
         return table
 

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from stook.backends.duckdb.delta import read_commit
 from stook.backends.duckdb.failures import translated
 from stook.backends.duckdb.pin import list_files, locate, stat_file
+from stook.backends.duckdb.queries import GLOB_ESCAPES, query_relation
 from stook.backends.duckdb.sqltypes import literal, text_list
 from stook.core import dtypes
 from stook.core.arrow import from_arrow
@@ -31,7 +32,6 @@ from stook.core.specs import Column
 
 FOOTERS_MAX: Final = 4_096  # files whose footer is remembered
 _EMPTY: Final = "(empty)"  # sniff_csv's word for no character
-_GLOB_ESCAPES: Final = str.maketrans({"[": "[[]", "*": "[*]", "?": "[?]"})
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ def shape_of(cursor: duckdb.DuckDBPyConnection, relation: str) -> Shape:
 
 def parquet_relation(paths: Iterable[str]) -> str:
     """Files of one shape as a FROM item; names that look like globs mean themselves."""
-    return f"read_parquet({text_list(p.translate(_GLOB_ESCAPES) for p in paths)}, hive_partitioning = false)"
+    return f"read_parquet({text_list(p.translate(GLOB_ESCAPES) for p in paths)}, hive_partitioning = false)"
 
 
 def csv_relation(path: str, dialect: CsvDialect, sql_types: Iterable[str]) -> str:
     """One CSV file as a FROM item, its columns (named c0, c1 ...) read as the types given; nothing is guessed."""
     columns = ", ".join(f"'c{i}': {literal(t)}" for i, t in enumerate(sql_types))
     options = "".join(f", {name} = {value}" for name, value in dialect.options)
-    path = path.translate(_GLOB_ESCAPES)
+    path = path.translate(GLOB_ESCAPES)
     return f"read_csv({literal(path)}, auto_detect = false, columns = {{{columns}}}{options})"
 
 
@@ -102,7 +102,7 @@ def sniff(cursor: duckdb.DuckDBPyConnection, file: SourceFile) -> CsvDialect:
     """How a CSV file is to be read. Raises SourceUnreadable."""
     with translated(file.path):
         (found,) = (
-            cursor.sql(f"FROM sniff_csv({literal(file.path.translate(_GLOB_ESCAPES))})").to_arrow_table().to_pylist()
+            cursor.sql(f"FROM sniff_csv({literal(file.path.translate(GLOB_ESCAPES))})").to_arrow_table().to_pylist()
         )
     options = {
         "delim": literal(_character(found["Delimiter"])),
@@ -127,23 +127,11 @@ def _character(sniffed: str) -> str:
     return "" if sniffed == _EMPTY else sniffed
 
 
-def query_relation(query: str) -> str:
-    """A user's query as a FROM item. Raises SourceUnreadable where it is not one SELECT."""
-    try:
-        statements = duckdb.extract_statements(query)
-    except duckdb.Error as error:
-        why = str(error).partition("\n")[0]
-        raise SourceUnreadable(f"the query cannot be parsed: {why}", hint="mend the SqlSource's query") from None
-    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-        raise SourceUnreadable("the query is not one SELECT", hint="write a single SELECT statement")
-    return f"({statements[0].query.strip().rstrip(';')}\n)"
-
-
 def describe(cursor: duckdb.DuckDBPyConnection, source: FileSource | SqlSource, root: Path) -> tuple[Column, ...]:
     """The source's columns with their logical types, those without one left out. Raises SourceUnreadable."""
     if isinstance(source, SqlSource):
         with translated("the query of a SqlSource"):
-            shape = shape_of(cursor, query_relation(source.query))
+            shape = shape_of(cursor, query_relation(cursor, source.query, root))
         return _columns([dict(zip(shape.names, shape.arrow, strict=True))])
     place = locate(source, root)
     if place.kind == "delta":

@@ -66,7 +66,7 @@ def open_engine(url: EngineUrl, root: Path) -> DuckEngine:
         "memory_limit": f"{memory_mib}MiB",
         "threads": str(threads),
         "temp_directory": str(temp),
-        "file_search_path": str(root),
+        "file_search_path": str(root),  # for paths that a query computes; written ones are made absolute
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
         "python_enable_replacements": "false",

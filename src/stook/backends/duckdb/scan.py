@@ -21,12 +21,12 @@ from stook.backends.duckdb.describe import (
     csv_relation,
     footer,
     parquet_relation,
-    query_relation,
     shape_of,
     sniff,
 )
 from stook.backends.duckdb.failures import translated
 from stook.backends.duckdb.pin import check_unchanged, locate, stat_file
+from stook.backends.duckdb.queries import query_relation
 from stook.backends.duckdb.sqltypes import Held, literal, read_as_text, sql_type
 from stook.core import dtypes
 from stook.core.arrow import from_arrow
@@ -59,7 +59,7 @@ def _source_parts(
     what = f"the source of feature view {view.name!r}"
     if source.kind == "sql":
         assert source.query is not None
-        relation = query_relation(source.query)
+        relation = query_relation(cursor, source.query, root)
         with translated(what):
             shape = shape_of(cursor, relation)
         return [Part(_aliased(relation, len(shape.names)), _held(shape.names, shape.arrow, shape.sql_types), "0", True)]

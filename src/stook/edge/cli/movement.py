@@ -80,9 +80,8 @@ def push(session: Session, view: str, file: str, to: str) -> None:
     """Push the rows of FILE (Parquet, CSV or JSON lines) to VIEW (or to a push source)."""
     from stook.app.files import read_table  # start-up time: only commands that read files need it
 
-    table = read_table(file)
     with session.platform() as platform:
-        done = platform.push(view, table, to=to)
+        done = platform.push(view, read_table(file, platform.columns(view)), to=to)
     value = {"rows": done.rows, "views": list(done.views), "position": done.position}
     session.answer(value, f"pushed {done.rows} rows to {', '.join(done.views)}")
 

@@ -6,19 +6,23 @@ never print a traceback for a user's mistake, nor anything but JSON on standard 
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
+import math
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import click
 
 from stook.core.errors import CallerError, StookError
+from stook.core.instants import to_rfc3339, to_us
 
 if TYPE_CHECKING:
     from stook.app import Platform
@@ -56,7 +60,7 @@ class Session:
     def answer(self, value: Any, text: Callable[[], str] | str) -> None:
         """The command's result: `value` as one JSON document with `--json`, else `text`."""
         if self.as_json:
-            click.echo(json.dumps(value, default=str, ensure_ascii=False))
+            click.echo(json.dumps(json_ready(value), ensure_ascii=False, allow_nan=False))
         else:
             click.echo(text() if callable(text) else text)
 
@@ -131,6 +135,26 @@ def _fail(session: Session, code: str, message: str, hint: str, status: int) -> 
         click.echo(json.dumps({"error": {"code": code, "message": message, "hint": hint}}))
     click.echo(f"error: {message}" + (f"\n  hint: {hint}" if hint else ""), err=True)
     sys.exit(status)
+
+
+def json_ready(value: Any) -> Any:
+    """A value as JSON has it, by the rules of the HTTP face: times RFC 3339 in UTC, bytes base64, NaN and infinities
+    as text, decimals and all else as text.
+
+    >>> json_ready({"x": float("inf"), "y": [b"a", None]})
+    {'x': 'Infinity', 'y': ['YQ==', None]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): json_ready(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, datetime):
+        return to_rfc3339(to_us(value))
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 class ProgressLines:

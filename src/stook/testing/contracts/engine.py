@@ -378,6 +378,33 @@ class EngineContract(Contract):
         assert run(engine, PointInTimePlan((join_of(history),), known_by_column=True), own) == [7]
 
     @pytest.mark.parametrize(
+        "query",
+        [
+            "FROM 'q.parquet'",
+            "SELECT * FROM q.parquet AS q",
+            "SELECT * FROM 'nest/../*.parquet';",
+            "WITH w AS (SELECT * FROM read_parquet(['q.parquet', 'q.parquet'])) SELECT DISTINCT * FROM w -- once",
+            "SELECT * FROM read_csv('q.csv') WHERE driver IN (SELECT driver FROM 'q.parquet')",
+            "SELECT 1 AS driver, make_timestamp(10) AS at, 5 AS trips",
+        ],
+    )
+    def test_paths_in_queries_start_at_the_project_wherever_it_runs(
+        self,
+        engine: Engine,
+        root: Path,
+        query: str,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path_factory: pytest.TempPathFactory,
+    ) -> None:
+        elsewhere = tmp_path_factory.mktemp("elsewhere")
+        for folder, trips in ((root, 5), (elsewhere, -1)):
+            (folder / "nest").mkdir()
+            write(folder / "q.parquet", [(1, 10, trips)])
+            (folder / "q.csv").write_text(f"driver,at,trips\n1,1970-01-01 00:00:00.00001,{trips}\n")
+        monkeypatch.chdir(elsewhere)
+        assert joined(engine, of_source(engine, SqlSource(query, timestamp_field="at")), [(1, 10)]) == [5]
+
+    @pytest.mark.parametrize(
         "query", ["SELEC 1", "SELECT 1; SELECT 2", "DROP TABLE x", "SELECT * FROM 'absent.parquet'"]
     )
     def test_a_query_that_is_not_one_select_is_refused(self, engine: Engine, query: str) -> None:
