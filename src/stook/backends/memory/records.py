@@ -12,8 +12,8 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-from stook.core.errors import Conflict, InvalidArgument, TooLarge
-from stook.core.ports.records import ABSENT, ANY, SPEC_BYTES_MAX, Change, Put, Record
+from stook.core.errors import Conflict
+from stook.core.ports.records import ABSENT, ANY, Change, Put, Record, dump_spec
 from stook.core.settings import EngineUrl
 
 
@@ -41,7 +41,7 @@ class MemoryRecords:
         return [_record(key, kept) for key, kept in sorted(found)]
 
     def commit(self, changes: Sequence[Change], *, expected_revision: int = ANY) -> int:
-        specs = [_dump(change) if isinstance(change, Put) else "" for change in changes]
+        specs = [dump_spec(change) if isinstance(change, Put) else "" for change in changes]
         with self._mutex:
             if expected_revision not in (ANY, self._revision):
                 raise Conflict(
@@ -71,17 +71,6 @@ def open_records(url: EngineUrl, root: Path) -> MemoryRecords:
 
 def _record(key: tuple[str, str], kept: _Kept) -> Record:
     return Record(*key, json.loads(kept.spec), kept.revision, kept.created)
-
-
-def _dump(change: Put) -> str:
-    what = f"the spec of {change.kind} {change.name!r}"
-    try:
-        text = json.dumps(change.spec, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidArgument(f"{what} is not a JSON object: {error}", hint="use JSON's own types only") from error
-    if len(text) > SPEC_BYTES_MAX:
-        raise TooLarge(f"{what} has {len(text)} bytes", hint=f"at most {SPEC_BYTES_MAX}; keep large parts as blobs")
-    return text
 
 
 def _apply(kept: dict[tuple[str, str], _Kept], change: Change, spec: str, revision: int) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from stook.backends.sqlite.database import Database, database_path
-from stook.core.errors import Conflict, CorruptStore, InvalidArgument, TooLarge
-from stook.core.ports.records import ABSENT, ANY, SPEC_BYTES_MAX, Change, Put, Record
+from stook.core.errors import Conflict, CorruptStore
+from stook.core.ports.records import ABSENT, ANY, Change, Put, Record, dump_spec
 from stook.core.settings import EngineUrl
 
 LAYOUT: Final = 1
@@ -45,7 +45,7 @@ class SqliteRecords:
         return [self._record(*row) for row in found]
 
     def commit(self, changes: Sequence[Change], *, expected_revision: int = ANY) -> int:
-        specs = [_dump(change) if isinstance(change, Put) else "" for change in changes]
+        specs = [dump_spec(change) if isinstance(change, Put) else "" for change in changes]
         with self._database.transaction(write=bool(changes)) as connection:
             before = connection.execute(_REVISION).fetchone()[0]
             if expected_revision not in (ANY, before):
@@ -85,17 +85,6 @@ def open_records(url: EngineUrl, root: Path) -> SqliteRecords:
     """
     del root  # the URL's path is absolute already
     return SqliteRecords(database_path(url, "sqlite:///.stook/records.db"))
-
-
-def _dump(change: Put) -> str:
-    what = f"the spec of {change.kind} {change.name!r}"
-    try:
-        text = json.dumps(change.spec, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidArgument(f"{what} is not a JSON object: {error}", hint="use JSON's own types only") from error
-    if len(text) > SPEC_BYTES_MAX:
-        raise TooLarge(f"{what} has {len(text)} bytes", hint=f"at most {SPEC_BYTES_MAX}; keep large parts as blobs")
-    return text
 
 
 def _apply(connection: sqlite3.Connection, change: Change, spec: str, revision: int) -> None:

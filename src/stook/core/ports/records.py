@@ -6,9 +6,12 @@ records; the app watches. It must never learn a kind: kinds and their specs belo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
+
+from stook.core.errors import InvalidArgument, TooLarge
 
 ANY: Final = -1
 ABSENT: Final = 0
@@ -47,6 +50,18 @@ class Delete:
 
 
 Change = Put | Delete
+
+
+def dump_spec(change: Put) -> str:
+    """The spec as JSON text, as every store keeps it. Raises InvalidArgument for what is no JSON, TooLarge."""
+    what = f"the spec of {change.kind} {change.name!r}"
+    try:
+        text = json.dumps(change.spec, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgument(f"{what} is not a JSON object: {error}", hint="use JSON's own types only") from error
+    if len(text) > SPEC_BYTES_MAX:
+        raise TooLarge(f"{what} has {len(text)} bytes", hint=f"at most {SPEC_BYTES_MAX}; keep large parts as blobs")
+    return text
 
 
 class Records(Protocol):
