@@ -40,7 +40,7 @@ SETTINGS = """
 name = "kills"
 [limits]
 chunk_rows = 1000
-fold_rows = 300
+fold_rows = 3
 """
 FEATURES = """
 from stook import Entity, FeatureView, Field, FileSource, Float64, Int64, PushSource

@@ -458,3 +458,16 @@ def test_what_a_deployment_reads_is_not_taken_away(root: Path) -> None:
             p.apply([clicks])
         with pytest.raises(InvalidArgument, match="read by deployment 'm'"):
             p.delete("feature-view", "clicks")
+
+
+def test_pushes_are_folded_when_enough_has_gathered(root: Path) -> None:
+    (root / "stook.toml").write_text('[project]\nname = "p"\n[limits]\nfold_rows = 100\n')
+    batch = pa.table({"driver_id": range(60), "n": pa.array(range(60), pa.int32())})
+    with at(root) as p:
+        p.apply([clicks])
+        p.push("click", batch)
+        log = p._parts.wiring.log
+        assert (log.base("push"), log.end("push")) == (0, 1)
+        p.push("click", batch)
+        assert log.base("push") == log.end("push") == 2
+        assert online(p, "clicks:n", 59) == [59]

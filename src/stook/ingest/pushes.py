@@ -14,6 +14,7 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -22,7 +23,7 @@ import pyarrow.compute as pc
 
 from stook.core.arrow import arrow_schema, conform, to_arrow
 from stook.core.dtypes import Bool, DType, Int64
-from stook.core.errors import Busy, Conflict, InvalidArgument
+from stook.core.errors import Conflict, InvalidArgument, TryAgain
 from stook.core.outcomes import Acknowledgement
 from stook.core.plans import TableSnapshot
 from stook.core.ports.clock import Clock
@@ -39,6 +40,7 @@ from stook.online.write import encode_rows, space
 from stook.registry.catalogue import Catalogue
 
 READ_ENTRIES_MAX: Final = 256
+ENTRIES_UNFOLDED_MAX: Final = 1_000  # every point-in-time read goes through the log's tail
 FOLD_LOCK: Final = "fold"
 REPLAY_ATTEMPTS: Final = 5
 TABLE_PREFIX: Final = "push/"
@@ -71,6 +73,8 @@ class Pushes:
         self._ports = ports
         self._limits = limits
         self._catalogue = catalogue
+        self._rows_since_fold = 0
+        self._folded_s = ports.clock.monotonic_s()
 
     def push(self, name: str, data: Any, to: Target) -> Acknowledgement:
         """Pushes a table to a view, or to every view of a push source; durable and visible once it returns.
@@ -108,7 +112,7 @@ class Pushes:
             return Acknowledgement(0, views, 0)
         position = self._ports.log.append(STREAM, payloads)
         self.catch_up()
-        self._fold_when_full()
+        self._fold_when_due(rows)
         return Acknowledgement(rows, views, position)
 
     def catch_up(self) -> int:
@@ -139,14 +143,18 @@ class Pushes:
         unless it was deleted, and its schema is never newer than the view's."""
         return {view.uid: view for view in self._catalogue(fresh=True).views.values()}
 
-    def _fold_when_full(self) -> None:
-        """Folds when enough has gathered; leaves it to whoever holds the lock."""
-        log = self._ports.log
-        if log.end(STREAM) - log.base(STREAM) >= self._limits.fold_rows // 100:
-            try:
+    def _fold_when_due(self, rows: int) -> None:
+        """Folds when this process has pushed enough since its last fold, when enough entries of anybody's have
+        gathered, or when it is long ago. The push is acknowledged already, so that a fold which cannot be done now
+        (somebody else folds, the disk is full) is left to a later one."""
+        log, now_s = self._ports.log, self._ports.clock.monotonic_s()
+        self._rows_since_fold += rows
+        many = self._rows_since_fold >= self._limits.fold_rows
+        old = now_s - self._folded_s >= self._limits.fold_after_s
+        if many or old or log.end(STREAM) - log.base(STREAM) >= ENTRIES_UNFOLDED_MAX:
+            self._rows_since_fold, self._folded_s = 0, now_s
+            with suppress(TryAgain):
                 self.fold(wait_s=0)
-            except Busy:
-                return
 
     def fold(self, *, wait_s: float = 60.0) -> int:
         """Moves the log's entries into each view's history table; returns the position through which it folded.
