@@ -91,9 +91,9 @@ def test_a_read_is_not_repeated_for_ever() -> None:
 def test_a_lost_connection_never_repeats_a_push() -> None:
     with scripted(None, PUSHED) as (url, heard), Remote(url) as p:
         with pytest.raises(EngineUnavailable, match=r"127\.0\.0\.1"):
-            p.push("stats", {"driver_id": [1]})
+            p.push("stats", pa.table({"driver_id": [1]}))
         assert len(heard) == 1
-        assert p.push("stats", {"driver_id": [1]}).position == 9
+        assert p.push("stats", pa.table({"driver_id": [1]})).position == 9
 
 
 def test_a_connection_the_server_closed_while_idle_is_noticed_before_a_push() -> None:
@@ -102,7 +102,7 @@ def test_a_connection_the_server_closed_while_idle_is_noticed_before_a_push() ->
         connection = p._transport._connection()
         assert connection.sock is not None
         connection.sock.shutdown(socket.SHUT_RDWR)  # what a closed peer looks like: readable, at its end
-        assert p.push("stats", {"driver_id": [1]}).position == 9
+        assert p.push("stats", pa.table({"driver_id": [1]})).position == 9
 
 
 def test_the_token_is_sent_with_every_request() -> None:

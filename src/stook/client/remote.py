@@ -6,6 +6,7 @@ embedded platform. It must never decide anything: each verb is one request, and 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
@@ -16,12 +17,13 @@ from stook.client import spelling
 from stook.client.spelling import ARROW, JSON
 from stook.client.transport import Transport
 from stook.core.arrow import as_table
-from stook.core.errors import NotRemote
+from stook.core.errors import NotRemote, UnknownObject
 from stook.core.instants import to_rfc3339, to_us
 from stook.core.outcomes import Acknowledgement, Materialized
 from stook.core.ports.records import Record
 from stook.core.predictions import PredictResult
 from stook.core.results import OnlineResult
+from stook.core.specs import Column, columns_from_spec
 
 READ_TIMEOUT_S: Final = 30.0
 PUSH_TIMEOUT_S: Final = 300.0
@@ -52,6 +54,7 @@ NOT_REMOTE: Final = {
     "settings": "stook doctor",
     "clock": "GET /health",
 }
+DECLARED_KEPT_S: Final = 1.0
 Instant = datetime | str | int
 Progress = Callable[[str, int, int], None]
 
@@ -80,6 +83,7 @@ class Remote:
 
     def __init__(self, url: str, token: str = "") -> None:
         self._transport = Transport(url, token)
+        self._declared: dict[str, tuple[float, tuple[Column, ...]]] = {}
 
     def get_online_features(
         self,
@@ -114,7 +118,8 @@ class Remote:
         It is never sent twice. After an EngineUnavailable it may have been done: pushing the same rows with their
         event times again does no harm.
         """
-        table = as_table(data, f"the table pushed to {name!r}")
+        untyped = isinstance(data, dict | list | tuple)
+        table = as_table(data, f"the table pushed to {name!r}", self._columns(name) if untyped else ())
         # the server tries a view's name first, then a push source's
         query = urlencode({"view": name, "to": to})
         answer = self._transport.request(
@@ -126,6 +131,20 @@ class Remote:
             repeat=False,
         ).json()
         return Acknowledgement(answer["rows"], tuple(answer["views"]), answer["position"])
+
+    def _columns(self, name: str) -> tuple[Column, ...]:
+        """What Python values pushed to a view or push source are meant to be, as declared a moment ago."""
+        asked_s = time.monotonic()
+        found = self._declared.get(name)
+        if found is None or asked_s - found[0] > DECLARED_KEPT_S:
+            try:
+                specs = [self.get("feature-view", name).spec]
+            except UnknownObject:
+                views = (view.spec for view in self.list("feature-view"))
+                specs = [spec for spec in views if spec["source"].get("name") == name]
+            columns = [c for spec in specs for c in (*spec["keys"], *spec["schemas"][-1][1])]
+            found = self._declared[name] = (asked_s, columns_from_spec(columns))
+        return found[1]
 
     def materialize(
         self,
