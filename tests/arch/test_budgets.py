@@ -24,6 +24,7 @@ POSITIONAL_MAX = 2
 BANNED_MODULES = {"util", "utils", "helper", "helpers", "common", "misc", "base"}
 SUPERVISORS = {
     "registry/scan.py",  # runs the definition files of users
+    "models/predict.py",  # runs the models of users
     "models/training.py",  # runs the training code of users
     "backends/delta/tables.py",  # deltalake raises a bare Exception for names it cannot hold
 }

@@ -771,3 +771,55 @@ def test_a_slow_request_is_answered_after_the_stop(small: Path) -> None:
         assert {view["view"] for view in json.loads(response.read())["views"]} == {"stats", "tagged", "types"}
         connection.close()
         assert running.process.wait(WAIT_S) == 0
+
+
+# --- what a hostile client found ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "column",
+    [{"m": [[["a", 1.0], ["a", 2.0]]]}, {"v": [[1e39, 0, 0]]}, {"t": ["12:00:00+05:00"]}, {"id": ["1_001"]}],
+)
+def test_what_would_be_stored_wrong_is_refused_before_it_is_logged(tmp_path: Path, column: dict[str, Any]) -> None:
+    (tmp_path / "stook.toml").write_text('[project]\nname = "hostile"\n')
+    entity = stook.Entity("d", join_keys={"id": stook.Int64})
+    fields = {"m": stook.Map(stook.String, stook.Float64), "v": stook.Vector(stook.Float32, 3), "t": stook.Time}
+    schema = [stook.Field(name, dtype) for name, dtype in fields.items()]
+    with stook.open(tmp_path) as p:
+        p.apply([stook.FeatureView("v", entities=[entity], source=stook.PushSource("s"), schema=schema)])
+    with serving(tmp_path) as running, httpx.Client(base_url=running.url, timeout=WAIT_S) as client:
+        answer = client.post("/push", json={"view": "v", "df": {"id": [1], **column}})
+        assert error_of(answer, 422)["code"] == "schema_mismatch"
+        good = client.post("/push", json={"view": "v", "df": {"id": ["1"], "v": [[0.1, 0, 0]], "m": [[["a", 1]]]}})
+        assert good.status_code == 200, good.text
+        assert client.post("/materialize-incremental", json={"end": "2030-01-01T00:00:00Z"}).status_code == 200
+
+
+def test_a_malformed_or_bloated_arrow_body_is_refused(web: httpx.Client) -> None:
+    import pyarrow as pa
+
+    table = pa.table({"driver_id": pa.nulls(200_000, pa.int64()).fill_null(1)})
+    headers = {"content-type": "application/vnd.apache.arrow.stream"}
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        for _ in range(20):
+            writer.write_table(table)
+    bloated = web.post("/push", params={"view": "stats"}, content=sink.getvalue().to_pybytes(), headers=headers)
+    assert error_of(bloated, 413)["code"] == "too_large"
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, pa.schema([pa.field("abcdef", pa.int64())])):
+        pass
+    mangled = sink.getvalue().to_pybytes().replace(b"abcdef", b"\xff\xfe\xfd\xfc\xfb\xfa")
+    error_of(web.post("/push", params={"view": "stats"}, content=mangled, headers=headers), 422)
+
+
+def test_long_text_costs_no_memory_a_character() -> None:
+    import resource
+
+    from stook.core.errors import TooLarge
+    from stook.edge.http.body import check_depth
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(TooLarge):
+        check_depth(b"[" * 40 + b"]" * 40 + b'"' + b"x" * (8 << 20) + b'"', 32)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from stook.app.parts import Parts
 from stook.core.arrow import conform, require_columns
-from stook.core.errors import InvalidArgument
+from stook.core.errors import InvalidArgument, StookError
 from stook.core.predictions import PredictResult
 from stook.models import openinference
 from stook.models.deployments import get_deployment
@@ -86,6 +86,15 @@ class Answering:
         asked = openinference.parse_infer(release, body)
         predictions = answer(release, self._model(release, None), asked.table)
         return openinference.infer_response(name, release, predictions, asked.id)
+
+    def ready(self, name: str) -> bool:
+        """See `Modelling.model_ready`."""
+        release = self.release_of(name)
+        try:
+            self._model(release, None)
+        except StookError:
+            return False
+        return True
 
     def _model(self, release: Release, allow_pickle: bool | None) -> Any:
         allowed = self._parts.wiring.settings.serve.allow_pickle if allow_pickle is None else allow_pickle

@@ -131,6 +131,17 @@ class Modelling:
         lookup = self._answering.release_of(name).lookup
         return () if lookup is None else lookup.keys
 
+    def prediction_inputs(self, name: str) -> tuple[Column, ...]:
+        """The inputs that a request to deployment `name` must bring itself, with types. Raises UnknownObject."""
+        return self._answering.release_of(name).request_inputs
+
+    def model_ready(self, name: str) -> bool:
+        """Whether deployment `name` can answer: its model is loaded, which also makes the first answer quick.
+
+        Raises UnknownObject.
+        """
+        return self._answering.ready(name)
+
     def infer(self, name: str, body: object) -> dict[str, Any]:
         """Answers an Open Inference Protocol v2 request: the model's inputs as tensors, no features looked up."""
         return self._answering.infer(name, body)

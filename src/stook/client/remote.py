@@ -49,6 +49,8 @@ NOT_REMOTE: Final = {
     "score": "stook predict",
     "model_metadata": "GET /v2/models/NAME",
     "join_keys": "stook feature-views describe",
+    "prediction_inputs": "stook releases describe",
+    "model_ready": "GET /v2/models/NAME/ready",
     "prediction_keys": "stook deployments describe",
     "infer": "POST /v2/models/NAME/infer",
     "settings": "stook doctor",

@@ -10,7 +10,8 @@ import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, time
+from decimal import Decimal
 from typing import Any, Final
 
 import numpy as np
@@ -72,6 +73,8 @@ def entities_json(entities: Any, entity_rows: Any) -> dict[str, Any]:
             entities = {str(name): entities[name] for name in names}
         answer["entities"] = {name: [_plain(v) for v in _listed(values)] for name, values in entities.items()}
     if entity_rows is not None:
+        if not isinstance(entity_rows, Sequence) or not all(isinstance(row, Mapping) for row in entity_rows):
+            raise SchemaMismatch("entity_rows is not a list of mappings", hint='give [{"driver_id": 1001}]')
         answer["entity_rows"] = [{name: _plain(v) for name, v in row.items()} for row in entity_rows]
     return answer
 
@@ -96,6 +99,14 @@ def _plain(value: Any) -> Any:
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, np.generic):
         return _plain(value.item())
+    if isinstance(value, time):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
     return value
 
 

@@ -45,6 +45,8 @@ class Transport:
             port = -1
         if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or port == -1 or parts.query or parts.fragment:
             raise InvalidArgument(f"{url!r} is not a server's address", hint="write it as http://host:6566")
+        if not (token.isascii() and token.isprintable()):
+            raise InvalidArgument("the token has characters that HTTP cannot carry", hint="use printable ASCII")
         self.url = url.rstrip("/")
         self._prefix = parts.path.rstrip("/")
         self._host, self._port = parts.hostname, port or _DEFAULT_PORTS[parts.scheme]
@@ -105,8 +107,9 @@ class Transport:
         """This thread's connection, made anew when the server has closed it meanwhile."""
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
         if connection is not None and connection.sock is not None:
-            readable, _, _ = select.select([connection.sock], [], [], 0)
-            if not readable:
+            poller = select.poll()
+            poller.register(connection.sock, select.POLLIN)
+            if not poller.poll(0):
                 return connection
             self._drop()
         connection = self._kind(self._host, self._port, timeout=CONNECT_TIMEOUT_S)

@@ -16,7 +16,7 @@ from stook.core import dtypes
 from stook.core.dtypes import Array, Decimal, DType, Map, Primitive, Struct, Vector
 from stook.core.errors import SchemaMismatch, did_you_mean
 from stook.core.instants import MAX_US, MIN_US
-from stook.core.pythonic import column_of, leaves
+from stook.core.pythonic import column_of, leaves, maps, repeats_a_key
 from stook.core.specs import Column
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def conform(values: pa.ChunkedArray | pa.Array, dtype: DType, what: str) -> pa.C
         chunked = chunked.cast(chunked.type.value_type)
     target = to_arrow(dtype)
     if chunked.type == target:
-        return _check_vector(chunked, dtype, what)
+        return _check_shape(chunked, dtype, what)
     if not _comparable(chunked.type, dtype):
         raise SchemaMismatch(
             f"{what} holds {chunked.type}, which cannot be kept exactly as {dtype}",
@@ -196,7 +196,7 @@ def conform(values: pa.ChunkedArray | pa.Array, dtype: DType, what: str) -> pa.C
             f"{what} holds {chunked.type}, of which a value cannot be kept exactly as {dtype}: {_first_line(error)}",
             hint="widen the declared type or mend the value",
         ) from None
-    return _check_vector(converted, dtype, what)
+    return _check_shape(converted, dtype, what)
 
 
 def _comparable(have: pa.DataType, want: DType) -> bool:
@@ -252,7 +252,8 @@ def _check_floats_survive(before: pa.ChunkedArray, after: pa.ChunkedArray, what:
                     )
 
 
-def _check_vector(values: pa.ChunkedArray, dtype: DType, what: str) -> pa.ChunkedArray:
+def _check_shape(values: pa.ChunkedArray, dtype: DType, what: str) -> pa.ChunkedArray:
+    """Refuses vectors with a null element, and maps with a key twice, which engines do not read."""
     if isinstance(dtype, Vector):
         for chunk in values.chunks:
             present = chunk.drop_null() if chunk.null_count else chunk
@@ -260,6 +261,10 @@ def _check_vector(values: pa.ChunkedArray, dtype: DType, what: str) -> pa.Chunke
                 raise SchemaMismatch(
                     f"{what} holds a vector with a null element", hint="a vector's elements are never null"
                 )
+    elif isinstance(dtype, Map | Array | Struct) and "map<" in str(dtype):
+        for chunk in values.chunks:
+            if any(repeats_a_key(found) for found in maps(chunk)):
+                raise SchemaMismatch(f"{what} holds a map with a key twice", hint="keep one of them")
     return values
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -36,6 +37,8 @@ def column_of(values: Sequence[Any], dtype: DType | None, arrow: pa.DataType | N
             return _nested(values, dtype, arrow)
         except _REFUSALS:
             pass
+    if dtype == dtypes.Time and any(getattr(value, "tzinfo", None) is not None for value in values):
+        raise ValueError("a time of day has a zone, which would be lost")
     try:
         inferred = pa.array(values)
     except OverflowError:
@@ -104,6 +107,33 @@ def leaves(values: Any) -> Iterator[Any]:
             yield from leaves(child)
     else:
         yield values
+
+
+def maps(values: Any) -> Iterator[Any]:
+    """The map arrays at any depth of a nested one, without what stands under a null."""
+    kind = values.type
+    if pa.types.is_map(kind):
+        present = values.drop_null()
+        yield present
+        entries = present.cast(pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)])))
+        yield from maps(entries.flatten().field(1))
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        yield from maps(values.drop_null().flatten())
+    elif pa.types.is_struct(kind):
+        for child in values.drop_null().flatten():
+            yield from maps(child)
+
+
+def repeats_a_key(values: Any) -> bool:
+    """Whether a map array without nulls has a row with a key twice."""
+    kind = values.type
+    entries = values.cast(pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)])))
+    lengths = np.asarray(pc.list_value_length(entries).cast(pa.int64()))
+    if not len(lengths) or lengths.max() < 2:
+        return False
+    codes = np.asarray(entries.flatten().field(0).dictionary_encode().indices.cast(pa.int64()))
+    pairs = np.repeat(np.arange(len(lengths)), lengths) * (codes.max() + 1) + codes
+    return len(np.unique(pairs)) < len(pairs)
 
 
 def _overflows(narrow: Any, wide: Any) -> bool:

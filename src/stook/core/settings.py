@@ -217,6 +217,8 @@ def _section(cls: type[Serve] | type[Limits], section: str, values: dict[str, An
         full = f"{section}.{key}"
         if types[key] is not type(value):
             raise InvalidSettings(f"{where}: {full} is {value!r}", hint=f"it must be {types[key].__name__}")
+        if full == "serve.token" and not (str(value).isascii() and str(value).isprintable()):
+            raise InvalidSettings(f"{where}: {full} has characters that HTTP cannot carry", hint="use printable ASCII")
         if full in BOUNDS:
             low, high = BOUNDS[full]
             if not low <= value <= high:  # type: ignore[operator]  # typed above

@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal as PyDecimal
@@ -30,6 +31,7 @@ from stook.core.arrow import to_arrow
 from stook.core.dtypes import Array, Decimal, DType, Map, Primitive, Struct, Vector
 from stook.core.errors import InvalidArgument, SchemaMismatch
 from stook.core.instants import MICROS_PER_SECOND, to_datetime, to_rfc3339, to_us
+from stook.core.pythonic import column_of
 from stook.core.statuses import NO_TIME, STATUS_NAMES
 
 Convert = Callable[[Any], Any]
@@ -214,11 +216,15 @@ def table_column(cells: list[Any], dtype: DType, what: str) -> Any:
 
 
 def _nested_array(cells: list[Any], dtype: DType, what: str) -> pa.Array:
+    arrow = to_arrow(dtype)
     try:
-        return pa.array(cells, to_arrow(dtype))
+        built = column_of(cells, dtype, arrow)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         line = str(error).partition("\n")[0]
         raise SchemaMismatch(f"{what} is not {dtype}: {line}", hint=_hint(dtype)) from None
+    if built.type != arrow:
+        raise SchemaMismatch(f"{what} holds {built.type}, not {dtype}", hint=_hint(dtype))
+    return built
 
 
 _HINTS: Final[dict[DType, str]] = {
@@ -279,9 +285,14 @@ def _of_kind(cell: Any, kind: type) -> Any:
     return cell
 
 
+_INTEGER: Final = re.compile(r"-?[0-9]{1,20}")
+
+
 def _integer_text(cell: Any) -> int:
     if isinstance(cell, bool) or not isinstance(cell, int | str):
         raise TypeError
+    if isinstance(cell, str) and not _INTEGER.fullmatch(cell):
+        raise ValueError  # int() also takes spaces, underscores and digits of other scripts
     return int(cell)
 
 
@@ -306,6 +317,13 @@ def _bytes(cell: Any) -> bytes:
     return base64.b64decode(_of_kind(cell, str), validate=True)
 
 
+def _time(cell: Any) -> time:
+    found = time.fromisoformat(_of_kind(cell, str))
+    if found.tzinfo is not None:
+        raise ValueError  # a zone would be lost
+    return found
+
+
 def _timestamp(cell: Any) -> datetime:
     return to_datetime(to_us(_of_kind(cell, str)))
 
@@ -313,7 +331,7 @@ def _timestamp(cell: Any) -> datetime:
 _SIMPLE: Final[dict[DType, Convert]] = {
     dtypes.Bytes: _bytes,
     dtypes.Date: lambda cell: date.fromisoformat(_of_kind(cell, str)),
-    dtypes.Time: lambda cell: time.fromisoformat(_of_kind(cell, str)),
+    dtypes.Time: _time,
     dtypes.Timestamp: _timestamp,
 }
 

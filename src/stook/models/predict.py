@@ -17,7 +17,15 @@ import pyarrow.compute as pc
 
 from stook.core.arrow import conform, to_arrow
 from stook.core.dtypes import Float32, Timestamp
-from stook.core.errors import CorruptStore, InvalidArgument, PickleRefused, SchemaMismatch, UnknownObject, did_you_mean
+from stook.core.errors import (
+    CorruptStore,
+    InvalidArgument,
+    PickleRefused,
+    SchemaMismatch,
+    StookError,
+    UnknownObject,
+    did_you_mean,
+)
 from stook.core.instants import to_datetime, to_us
 from stook.core.predictions import PredictResult
 from stook.models import packaging
@@ -113,10 +121,25 @@ def predict(
 
 
 def answer(release: Release, predictor: Predictor, table: pa.Table) -> pa.Array:
-    """The model's answer to a table of its inputs, in the release's output type; no rows answer no rows."""
+    """The model's answer to a table of its inputs, in the release's output type; no rows answer no rows.
+
+    Raises SchemaMismatch when the model fails on them, or answers another type than it did when it was released.
+    """
+    wanted = to_arrow(release.output_dtype)
     if not table.num_rows:
-        return pa.array([], to_arrow(release.output_dtype))
-    return predictor.predict(table)
+        return pa.array([], wanted)
+    try:
+        found = predictor.predict(table)
+    except StookError:
+        raise
+    except Exception as error:  # supervisor: whatever the model's own code raises
+        raise SchemaMismatch(
+            f"the model of release {release.id!r} fails on these inputs: {type(error).__name__}: {first_line(error)}",
+            hint="mend the inputs, or the model",
+        ) from error
+    if found.type == wanted:
+        return found
+    return conform(found, release.output_dtype, f"the answer of release {release.id!r}").combine_chunks()
 
 
 def assemble(release: Release, online: OnlineResult | None, request: Mapping[str, Any]) -> pa.Table:

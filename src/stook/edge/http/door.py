@@ -18,7 +18,8 @@ from stook.app import Platform
 from stook.core import dtypes
 from stook.core.definitions import DEFAULT_TIMESTAMP, Projection
 from stook.core.dtypes import DType
-from stook.core.errors import Busy, InvalidArgument, UnknownFeature
+from stook.core.errors import Busy, InvalidArgument, InvalidDefinition, UnknownFeature
+from stook.core.names import check_column, check_name
 from stook.core.specs import ViewSpec
 from stook.edge.http.messages import FeatureSet, OnlineRequest
 
@@ -28,6 +29,7 @@ WAITING_MAX: Final = 256  # calls in or before the threads; more are answered 42
 LONG_THREADS: Final = 2
 LONG_WAITING_MAX: Final = 16
 PREPARED_MAX: Final = 1_000
+PREPARED_KEY_BYTES_MAX: Final = 65_536
 PUSH_TYPES_KEPT_S: Final = 0.5
 PUSH_TYPES_MAX: Final = 1_000
 
@@ -88,7 +90,8 @@ class Door:
             found = self.platform.prepare(features, full_feature_names=message.full_feature_names)
             if len(self._prepared) >= PREPARED_MAX:
                 self._prepared.clear()
-            self._prepared[key] = found
+            if len(key) <= PREPARED_KEY_BYTES_MAX:
+                self._prepared[key] = found
         return found
 
     def push_types(self, name: str) -> dict[str, DType]:
@@ -121,6 +124,13 @@ def features_of(features: list[str | FeatureSet] | None, service: str | None) ->
 
 def _projection(item: FeatureSet) -> Projection:
     chosen = None if item.features is None else tuple(item.features)
+    try:
+        if item.name is not None:
+            check_name("projection", item.name)
+        for column in item.join_key_map.values():
+            check_column("join key", column)
+    except InvalidDefinition as error:
+        raise InvalidArgument(error.message, hint=error.hint) from None
     return Projection(item.view, chosen, item.name, tuple(sorted(item.join_key_map.items())))
 
 

@@ -17,8 +17,9 @@ from starlette.responses import Response
 
 from stook._version import __version__
 from stook.core import dtypes
+from stook.core.arrow import from_arrow
 from stook.core.dtypes import DType
-from stook.core.errors import InvalidArgument, SchemaMismatch
+from stook.core.errors import InvalidArgument, SchemaMismatch, TooLarge
 from stook.core.instants import to_rfc3339
 from stook.core.predictions import PredictResult
 from stook.core.results import OnlineResult
@@ -41,11 +42,9 @@ from stook.edge.http.messages import (
     ReadyAnswer,
 )
 from stook.edge.jsonvalues import (
-    NON_FINITE,
     ages_json,
     column_from_json,
     encode,
-    plain_json,
     statuses_json,
     table_column,
     times_json,
@@ -58,8 +57,9 @@ INLINE_ROWS_MAX: Final = 64
 NOW_US: Final = b"stook.now_us"
 KEY_COLUMNS: Final = b"stook.key_columns"
 RELEASE: Final = b"stook.release"
-FLOAT_TENSORS: Final = ("FP32", "FP64")
 Rows = Sequence[Mapping[str, Any]]
+INFLATED_FACTOR: Final = 16  # how far a compressed Arrow body may unpack beyond the limit of bodies
+INLINE_VALUES_MAX: Final = 64 * 64  # up to here reading takes less than handing the work to a thread
 
 
 def json_response(answer: object, status: int = 200) -> Response:
@@ -73,7 +73,8 @@ async def get_online_features(door: Door, request: Request) -> Response:
     message = decode(body, OnlineRequest, depth_max=door.depth_max)
     arrow = ARROW in request.headers.get("accept", "")
     rows = _row_count(message.entities, message.entity_rows)
-    if rows <= INLINE_ROWS_MAX:
+    features = len(message.features) if message.features is not None else 1
+    if rows <= INLINE_ROWS_MAX and rows * features <= INLINE_VALUES_MAX:
         answer = _answer_online(door, message, arrow)
     else:
         answer = await door.short.run(_answer_online, door, message, arrow)
@@ -157,7 +158,7 @@ async def push(door: Door, request: Request) -> Response:
     body = await read_body(request, door.body_limit_bytes)
     if request.headers.get("content-type", "").startswith(ARROW):
         query = request.query_params
-        data: Any = read_arrow(body)
+        data: Any = read_arrow(body, door.body_limit_bytes)
         name, to = _one_name(query.get("view"), query.get("push_source_name")), query.get("to", "both")
     else:
         message = decode(body, PushRequest, depth_max=door.depth_max)
@@ -184,13 +185,22 @@ def _push(door: Door, name: str, data: Any, to: str) -> PushAnswer:
     return PushAnswer(done.rows, list(done.views), done.position)
 
 
-def read_arrow(body: bytes) -> pa.Table:
-    """The table in an Arrow stream. Raises SchemaMismatch."""
+def read_arrow(body: bytes, limit_bytes: int) -> pa.Table:
+    """The table in an Arrow stream, read batch by batch. Raises SchemaMismatch, and TooLarge when it unpacks to more
+    than INFLATED_FACTOR times the body's limit."""
+    batches, size = [], 0
     try:
         with pa.ipc.open_stream(body) as reader:
-            table = reader.read_all()
+            for batch in reader:
+                size += batch.nbytes
+                if size > limit_bytes * INFLATED_FACTOR:
+                    raise TooLarge(f"the Arrow stream unpacks to over {size >> 20} MiB", hint="push less at a time")
+                batches.append(batch)
+            table = pa.Table.from_batches(batches, reader.schema)
         table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
+        names = table.column_names  # decoded here: a malformed name is the caller's mistake too
+        assert len(names) == table.num_columns
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         line = str(error).partition("\n")[0]
         raise SchemaMismatch(
             f"the body is not an Arrow stream: {line}", hint="write it with pyarrow.ipc.new_stream"
@@ -269,31 +279,30 @@ def _predict(door: Door, deployment: str, message: PredictRequest, arrow: bool) 
     text = message.int64 == "string"
     keys = door.platform.prediction_keys(deployment)
     entities, rows = _keys(message.entities, message.entity_rows, keys, text)
-    request = message.request and _with_numbers(door, deployment, message.request)
+    request = message.request and _typed(door, deployment, message.request, text)
     result = door.platform.predict(deployment, entities=entities, entity_rows=rows, request=request)
     if result.online is not None:
         metrics.count_values(result.online)
     return prediction_arrow(result) if arrow else prediction_json(result, int64_text=text)
 
 
-def _with_numbers(door: Door, deployment: str, request: dict[str, Any]) -> dict[str, Any]:
-    """The request with NaN and infinities, which JSON has as text, as numbers where the model takes floats."""
-    worded = {name for name, value in request.items() if _worded(value)}
-    if not worded:
-        return request
-    inputs = door.platform.model_metadata(deployment)["inputs"]
-    floats = worded & {tensor["name"] for tensor in inputs if tensor["datatype"] in FLOAT_TENSORS}
-    return {name: _numbers(value) if name in floats else value for name, value in request.items()}
+def _typed(door: Door, deployment: str, request: dict[str, Any], text: bool) -> dict[str, Any]:
+    """The request's values in the types of the model's inputs; names that are no inputs are left for it to refuse."""
+    inputs = {column.name: column.dtype for column in door.platform.prediction_inputs(deployment)}
+    typed = {}
+    for name, value in request.items():
+        if name not in inputs or value is None:
+            typed[name] = value
+            continue
+        cells = value if isinstance(value, list) else [value]
+        column = column_from_json(cells, inputs[name], f"request value {name!r}", int64_text=text)
+        one = column[0].as_py() if isinstance(column, pa.Array) and len(column) else None
+        typed[name] = column if isinstance(value, list) else one if isinstance(column, pa.Array) else column[0]
+    return typed
 
 
-def _worded(value: Any) -> bool:
-    return any(_worded(v) for v in value) if isinstance(value, list) else isinstance(value, str) and value in NON_FINITE
-
-
-def _numbers(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_numbers(v) for v in value]
-    return NON_FINITE.get(value, value) if isinstance(value, str) else value
+def _prediction_type(result: PredictResult) -> DType | None:
+    return None if isinstance(result.raw, list) else from_arrow(result.raw.type)
 
 
 def prediction_json(result: PredictResult, *, int64_text: bool = False) -> bytes:
@@ -302,7 +311,7 @@ def prediction_json(result: PredictResult, *, int64_text: bool = False) -> bytes
     now_us = 0 if result.online is None else result.online.now_us
     return encode(
         {
-            "predictions": plain_json(result.raw),
+            "predictions": values_json(result.raw, _prediction_type(result), int64_text=int64_text),
             "release": result.release,
             "features": {c.name: values_json(c.values, c.dtype, int64_text=int64_text) for c in columns},
             "statuses": {c.name: statuses_json(c.statuses) for c in columns},
@@ -394,8 +403,7 @@ async def v2_model(door: Door, request: Request) -> Response:
 async def v2_model_ready(door: Door, request: Request) -> Response:
     """Whether a deployment can answer."""
     name = request.path_params["deployment"]
-    await door.short.run(door.platform.model_metadata, name)
-    return json_response({"name": name, "ready": True})
+    return json_response({"name": name, "ready": await door.short.run(door.platform.model_ready, name)})
 
 
 async def v2_infer(door: Door, request: Request) -> Response:
