@@ -18,13 +18,13 @@ from asks import CATEGORIES, KEYS, LABEL, TIME
 from numpy.typing import NDArray
 
 NOT_INPUTS = frozenset({*KEYS, TIME, LABEL})
-ROUNDS = 120
+ROUNDS = 200
 LOG_EVERY_ROUNDS = 50
 # Chosen once and alike for both models; deterministic, so that a rerun gives the same trees.
 DEFAULTS: Mapping[str, Any] = {
     "objective": "binary",
     "metric": "binary_logloss",
-    "learning_rate": 0.08,
+    "learning_rate": 0.05,
     "num_leaves": 63,
     "min_data_in_leaf": 100,
     "feature_fraction": 0.5,
