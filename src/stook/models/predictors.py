@@ -52,6 +52,10 @@ def load_lightgbm(data: bytes, details: dict[str, Any], output: str) -> Predicto
         import lightgbm  # optional driver: only LightGBM models need it
     except ImportError:
         raise NotSupported("the model needs LightGBM, which is not installed", hint="pip install lightgbm") from None
+    except OSError as error:  # its wheel leaves OpenMP to the system
+        raise NotSupported(
+            f"LightGBM does not load: {first_line(error)}", hint="on Debian: apt-get install libgomp1"
+        ) from None
     try:
         booster = lightgbm.Booster(model_str=data.decode())
     except (lightgbm.basic.LightGBMError, UnicodeDecodeError, ValueError, KeyError) as error:
