@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -471,3 +472,18 @@ def test_pushes_are_folded_when_enough_has_gathered(root: Path) -> None:
         p.push("click", batch)
         assert log.base("push") == log.end("push") == 2
         assert online(p, "clicks:n", 59) == [59]
+
+
+def test_a_deleted_online_store_comes_back_from_history(root: Path) -> None:
+    """What was pushed and folded, what is still in the log, and what the files hold."""
+    with at(root) as p:
+        p.apply([stats])
+        p.push("stats", [{"driver_id": 7, "rate": 0.7, "event_timestamp": NOON - timedelta(hours=2)}])
+        p.materialize_incremental(NOON)
+        p.fold()
+        p.push("stats", [{"driver_id": 8, "rate": 0.8, "event_timestamp": NOON - timedelta(hours=1)}])
+    shutil.rmtree(root / ".stook" / "online")
+    with at(root) as p:
+        assert online(p, "stats:rate", 1, 2, 7, 8) == [None, None, None, 0.8]
+        p.materialize_incremental(NOON)
+        assert online(p, "stats:rate", 1, 2, 7, 8) == [0.2, 0.3, 0.7, 0.8]

@@ -126,6 +126,8 @@ class Materializer:
             started = self._ports.clock.monotonic_s()
             self._pushes.catch_up()
             mark, mark_revision = self._watermark(view)
+            if self._live(view) is None:
+                mark = None  # nothing is loaded: a watermark then speaks of a store that is gone
             made = (view.uid, definition_of(view))
             valid = mark if mark is not None and mark.definition == made[1] else None
             run = self._decide(view, asked, valid if asked.incremental else mark)
@@ -141,6 +143,10 @@ class Materializer:
             seconds = self._ports.clock.monotonic_s() - started
             bounds = (run.window.start_us, run.window.end_us)
             return Materialized(view.name, rows, seconds, run.mode, generation, *bounds, resumed_rows=run.done_rows)
+
+    def _live(self, view: ViewSpec) -> int | None:
+        generations = self._ports.online.generations(space(view))
+        return next((g.number for g in generations if g.state is GenerationState.LIVE), None)
 
     def _watermark(self, view: ViewSpec) -> tuple[Watermark | None, int]:
         record = self._ports.records.get(WATERMARK, view.name)
@@ -166,8 +172,7 @@ class Materializer:
             window = incremental_window(mark, pinned.history.source, asked.end_us, now_us=now_us)
         else:
             window = full_window(asked.start_us, max(asked.end_us, asked.start_us or asked.end_us), now_us=now_us)
-        generations = self._ports.online.generations(space(view))
-        live = next((g.number for g in generations if g.state is GenerationState.LIVE), None)
+        live = self._live(view)
         mode: Mode = "load" if asked.replace_all or live is None else "upsert"
         done = 0
         if mode == "load":

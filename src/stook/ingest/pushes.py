@@ -124,7 +124,13 @@ class Pushes:
         position = online.position(STREAM)
         end = log.end(STREAM)
         while position < end:
-            entries = log.read(STREAM, after=position, limit=READ_ENTRIES_MAX)
+            try:
+                entries = log.read(STREAM, after=position, limit=READ_ENTRIES_MAX)
+            except Conflict:
+                # Folded meanwhile, and so applied by whoever did. Or the store is younger than the log, having been
+                # deleted or restored: what it lacks is in history, and the next materialization brings it.
+                position = max(online.position(STREAM), log.base(STREAM))
+                continue
             if not entries:
                 break
             views = self._views_by_uid()
