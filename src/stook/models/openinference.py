@@ -69,11 +69,6 @@ def model_metadata(name: str, release: Release) -> JsonObject:
     }
 
 
-def model_ready(name: str, *, ready: bool) -> JsonObject:
-    """The body of `GET /v2/models/{name}/ready`: the protocol's text calls the key both `ready` and `live`."""
-    return {"name": name, "ready": ready, "live": ready}
-
-
 def parse_infer(release: Release, body: object, *, rows_max: int = ROWS_MAX) -> InferRequest:
     """The request's tensors as the release's inputs, all of them, matched by name.
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from stook.core import dtypes
 from stook.core.errors import InvalidArgument, NotSupported, SchemaMismatch, TooLarge
 from stook.core.specs import Column
-from stook.models.openinference import infer_response, model_metadata, model_ready, parse_infer
+from stook.models.openinference import infer_response, model_metadata, parse_infer
 from stook.models.packaging import Artefact, Package
 from stook.models.releases import Release
 
@@ -53,7 +53,6 @@ def test_metadata_names_every_input_and_the_output() -> None:
         ],
         "outputs": [{"name": "predictions", "datatype": "FP64", "shape": [-1]}],
     }
-    assert model_ready("live", ready=True) == {"name": "live", "ready": True, "live": True}
 
 
 @pytest.mark.parametrize("shape", [[2], [2, 1]])
