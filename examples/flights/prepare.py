@@ -66,7 +66,8 @@ from timed
 EVENTS_SQL = f"""
 create table events as
 select 'departed' as kind, departed as known, flight_id, origin, dest, carrier, tailnum,
-       dep_delay, null::bigint as arr_delay, (case when dep_delay > {OVERDUE_AFTER_MINUTES} then -1 else 0 end)::int as overdue
+       dep_delay, null::bigint as arr_delay,
+       (case when dep_delay > {OVERDUE_AFTER_MINUTES} then -1 else 0 end)::int as overdue
 from flights where departed is not null
 union all
 select 'landed', landed, flight_id, origin, dest, carrier, tailnum, null, arr_delay, 0
