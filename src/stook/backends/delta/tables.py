@@ -13,10 +13,12 @@ import errno
 import json
 import os
 import shutil
-import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import pyarrow as pa
@@ -26,8 +28,16 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction
 
 from stook.core import dtypes
-from stook.core.arrow import arrow_schema
-from stook.core.errors import Conflict, CorruptStore, DiskFull, EngineUnavailable, InvalidArgument, SchemaMismatch
+from stook.core.arrow import arrow_schema, conform, require_columns
+from stook.core.errors import (
+    Conflict,
+    CorruptStore,
+    DiskFull,
+    EngineUnavailable,
+    InvalidArgument,
+    InvalidSettings,
+    SchemaMismatch,
+)
 from stook.core.physical import physical, to_logical, to_physical
 from stook.core.plans import TableSnapshot
 from stook.core.settings import EngineUrl
@@ -36,14 +46,21 @@ from stook.core.specs import Column
 APPLICATION: Final = "stook"
 TYPE_KEY: Final = b"stook.type"
 ROWS_PER_FILE_MAX: Final = 2_000_000
+ROWS_PER_GROUP: Final = 131_072  # small batches are gathered: a row group costs about 2 kB whatever it holds
 NAME_SEGMENT: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-@+")
-NO_UPKEEP: Final = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
-COMMIT_ATTEMPTS: Final = 5
+CONFIGURATION: Final = {"delta.appendOnly": "true", "delta.enableExpiredLogCleanup": "false"}
+NO_UPKEEP: Final = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+COMMIT_ATTEMPTS: Final = 20
+COMMITS_PER_CHECKPOINT: Final = 100
+COMMITS_SYNCED_MIN: Final = 16
 
 
 def open_tables(url: EngineUrl, root: Path) -> DeltaTables:
-    """Opens the folder, making it at need. Raises EngineUnavailable when it cannot be made."""
+    """Opens the folder, making it at need. Raises EngineUnavailable when it cannot be made, InvalidSettings for a
+    path that deltalake cannot open."""
     folder = url.path if url.path is not None else root / ".stook" / "tables"
+    if "%" in str(folder):  # its log store decodes paths once, its reader twice: no escaping suits both
+        raise InvalidSettings(f"engines.tables: Delta tables cannot stand in {folder}", hint="use a path without '%'")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -71,30 +88,24 @@ class DeltaTables:
             table = self._open_or_create(path, columns)
             if position and _position(table) >= position:
                 return self._snapshot(name, table)
-            table = self._with_columns(table, columns)
-            added = self._write_files(path, table, columns, batches)
-            _sync_folder(path)
+            parts = _write_parts(path, name, columns, batches)
             properties = CommitProperties(
                 custom_metadata=metadata,
+                max_commit_retries=0,  # a commit that lost is named anew, so that names keep the order of commits
                 app_transactions=[Transaction(APPLICATION, position)] if position else None,
             )
-            table.create_write_transaction(
-                added, "append", table.schema(), commit_properties=properties, post_commithook_properties=NO_UPKEEP
-            )
-            table.update_incremental()
-            _sync_log(path)
+            return self._commit(name, table, columns, parts, properties, position)
         except CommitFailedError as error:
             raise Conflict(f"table {name!r} was changed by somebody else: {error}", hint="repeat the call") from None
         except DeltaError as error:
-            raise EngineUnavailable(f"table {name!r} cannot be written: {error}", hint=f"look at {path}") from None
+            raise _delta_error(error, name, path) from None
         except OSError as error:
             raise _io_error(error, path) from None
-        return self._snapshot(name, table)
 
     def pin(self, name: str, commit: int | None = None) -> TableSnapshot | None:
         path = self._path(name)
         try:
-            if not (path / "_delta_log").is_dir():
+            if not (path / "_delta_log").is_dir() or (commit is not None and commit < 0):
                 return None
             table = DeltaTable(path, version=commit)
         except TableNotFoundError:
@@ -125,7 +136,8 @@ class DeltaTables:
         return pa.concat_tables(parts) if parts else schema.empty_table()
 
     def names(self, prefix: str = "") -> list[str]:
-        found = (p.parent.relative_to(self._folder).as_posix() for p in self._folder.rglob("_delta_log"))
+        firsts = (p.relative_to(self._folder) for p in self._folder.rglob(f"_delta_log/{0:020d}.json"))
+        found = (p.parent.parent.as_posix() for p in firsts if not any(part.startswith(".") for part in p.parts))
         return sorted(name for name in found if name.startswith(prefix))
 
     def drop(self, name: str) -> None:
@@ -135,6 +147,7 @@ class DeltaTables:
             path.rename(doomed)  # gone in one step; what is left of a killed drop is never a table again
         except FileNotFoundError:
             return
+        _sync_folder(path.parent)
         shutil.rmtree(doomed, ignore_errors=True)
 
     def _path(self, name: str) -> Path:
@@ -153,62 +166,58 @@ class DeltaTables:
                 pass
         path.mkdir(parents=True, exist_ok=True)
         try:
-            table = DeltaTable.create(path, _delta_schema(columns), configuration={"delta.appendOnly": "true"})
+            table = DeltaTable.create(
+                path, _delta_schema(columns), configuration=CONFIGURATION, post_commithook_properties=NO_UPKEEP
+            )
         except DeltaError:
             table = DeltaTable(path)  # somebody else made it meanwhile
-        _sync_log(path)
+        _sync_log(path, since=0)
         for folder in (path, *path.parents):
             _sync_folder(folder)
             if folder == self._folder:
                 break
         return table
 
-    def _with_columns(self, table: DeltaTable, columns: Sequence[Column]) -> DeltaTable:
-        """The table with columns it lacked added; one that is there with another type is refused."""
-        known = {c.name: c.dtype for c in _columns(table)}
-        for column in columns:
-            if column.name in known and known[column.name] != column.dtype:
-                return self._widened(table, column, known[column.name])
-        missing = [c for c in columns if c.name not in known]
-        if missing:
-            fields = list(_delta_schema([*_columns(table), *missing]).fields)  # names are checked against all
-            table.alter.add_columns(fields[-len(missing) :])
-            table.update_incremental()
-        return table
-
-    def _widened(self, table: DeltaTable, column: Column, have: dtypes.DType) -> DeltaTable:
-        raise SchemaMismatch(
-            f"table {table.table_uri}: column {column.name!r} is {have}, not {column.dtype}", hint="keep its type"
-        )
-
-    def _write_files(
-        self, path: Path, table: DeltaTable, columns: Sequence[Column], batches: pa.RecordBatchReader
-    ) -> list[AddAction]:
-        """Writes the rows under names that sort by commit, then by part; fsynced, and named by no commit yet."""
-        schema = pa.schema([pa.field(c.name, physical(c.dtype)) for c in columns])
-        stem = f"{table.version() + 1:012d}-{uuid.uuid4().hex[:12]}"
-        added: list[AddAction] = []
-        writer: pyarrow.parquet.ParquetWriter | None = None
-        rows, target = 0, path
-        try:
-            for batch in batches:
-                if writer is None:
-                    target = path / f"{stem}-{len(added):06d}.parquet"
-                    writer = pyarrow.parquet.ParquetWriter(target, schema, compression="zstd", store_schema=False)
-                part = pa.Table.from_batches([batch])
-                arrays = [to_physical(part.column(c.name), c.dtype) for c in columns]
-                writer.write_table(pa.table(arrays, schema=schema))
-                rows += part.num_rows
-                if rows >= ROWS_PER_FILE_MAX:
-                    added.append(_finish(writer, target, rows))
-                    writer, rows = None, 0
-            if writer is not None:
-                added.append(_finish(writer, target, rows))
-                writer = None
-        finally:
-            if writer is not None:
-                writer.close()
-        return added
+    def _commit(
+        self,
+        name: str,
+        table: DeltaTable,
+        columns: Sequence[Column],
+        parts: Sequence[_Part],
+        properties: CommitProperties,
+        position: int,
+    ) -> TableSnapshot:
+        """Names the files after the commit that adds them, and commits; anew when somebody else was first."""
+        path, since = self._path(name), table.version()
+        lost: CommitFailedError | None = None
+        for _ in range(COMMIT_ATTEMPTS):
+            if position and _position(table) >= position:
+                _discard(parts)
+                return self._snapshot(name, table)
+            try:
+                _add_columns(table, name, columns)
+                number = table.version() + 1
+                added = [part.named(number, index) for index, part in enumerate(parts)]
+                _sync_folder(path)
+                table.create_write_transaction(
+                    added, "append", table.schema(), commit_properties=properties, post_commithook_properties=NO_UPKEEP
+                )
+            except CommitFailedError as error:
+                lost = error
+                table.update_incremental()
+                continue
+            except SchemaMismatch:
+                _discard(parts)
+                raise
+            _sync_log(path, since=since)
+            if (number + 1) % COMMITS_PER_CHECKPOINT == 0:
+                with suppress(OSError, DeltaError):  # it only shortens the way for readers; the rows are in
+                    _checkpoint(path)
+            table.load_as_version(number)
+            return self._snapshot(name, table)
+        _discard(parts)
+        assert lost is not None
+        raise lost
 
     def _snapshot(self, name: str, table: DeltaTable) -> TableSnapshot:
         files = sorted(Path(uri.removeprefix("file://")).name for uri in table.file_uris())
@@ -216,6 +225,98 @@ class DeltaTables:
         return TableSnapshot(
             name, table.version(), tuple(str(path / file) for file in files), _columns(table), _position(table)
         )
+
+
+@dataclass
+class _Part:
+    """A data file that no commit names yet."""
+
+    file: Path
+    rows: int
+
+    def named(self, number: int, index: int) -> AddAction:
+        """Renames the file for its commit, so that names sort by commit, then by part; what the commit says of it."""
+        stem = self.file.name.removesuffix(".parquet").rsplit("-", 1)[-1]
+        self.file = self.file.rename(self.file.with_name(f"{number:012d}-{index:06d}-{stem}.parquet"))
+        status = self.file.stat()
+        stats = json.dumps({"numRecords": self.rows})
+        return AddAction(self.file.name, status.st_size, {}, int(status.st_mtime * 1000), True, stats)
+
+
+def _write_parts(path: Path, name: str, columns: Sequence[Column], batches: pa.RecordBatchReader) -> list[_Part]:
+    """Writes the rows, exactly in their types, and syncs the files; leaves none behind when that fails."""
+    parts: list[_Part] = []
+    try:
+        writer: pyarrow.parquet.ParquetWriter | None = None
+        try:
+            for group in _groups(batches):
+                if writer is None:
+                    parts.append(_Part(path / f"new-{uuid.uuid4().hex[:12]}.parquet", 0))
+                    schema = pa.schema([pa.field(c.name, physical(c.dtype)) for c in columns])
+                    writer = pyarrow.parquet.ParquetWriter(
+                        parts[-1].file, schema, compression="zstd", store_schema=False
+                    )
+                writer.write_table(_physical_rows(group, columns, f"table {name!r}"))
+                parts[-1].rows += group.num_rows
+                if parts[-1].rows >= ROWS_PER_FILE_MAX:
+                    writer.close()
+                    writer = None
+        finally:
+            if writer is not None:
+                writer.close()
+        for part in parts:
+            _sync_file(part.file)
+    except BaseException:
+        _discard(parts)
+        raise
+    return parts
+
+
+def _groups(batches: pa.RecordBatchReader) -> Iterator[pa.Table]:
+    """The batches, small ones gathered; none for no rows."""
+    gathered: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        if batch.num_rows:
+            gathered.append(batch)
+            rows += batch.num_rows
+        if rows >= ROWS_PER_GROUP:
+            yield pa.Table.from_batches(gathered)
+            gathered, rows = [], 0
+    if gathered:
+        yield pa.Table.from_batches(gathered)
+
+
+def _physical_rows(rows: pa.Table, columns: Sequence[Column], what: str) -> pa.Table:
+    require_columns(rows, [c.name for c in columns], what)
+    arrays = [
+        to_physical(conform(rows.column(c.name), c.dtype, f"{what}: column {c.name!r}"), c.dtype) for c in columns
+    ]
+    return pa.table(arrays, names=[c.name for c in columns])
+
+
+def _discard(parts: Sequence[_Part]) -> None:
+    for part in parts:
+        part.file.unlink(missing_ok=True)
+
+
+def _add_columns(table: DeltaTable, name: str, columns: Sequence[Column]) -> None:
+    """Adds the columns that the table lacks; one that is there with another type is refused."""
+    known = {c.name: c.dtype for c in _columns(table)}
+    for column in columns:
+        if (have := known.get(column.name, column.dtype)) != column.dtype:
+            raise SchemaMismatch(
+                f"table {name!r}: column {column.name!r} is {have}, not {column.dtype}", hint="keep its type"
+            )
+    missing = [c for c in columns if c.name not in known]
+    if missing:
+        fields = list(_delta_schema([*_columns(table), *missing]).fields)  # names are checked against all
+        table.alter.add_columns(
+            fields[-len(missing) :],
+            commit_properties=CommitProperties(max_commit_retries=0),
+            post_commithook_properties=NO_UPKEEP,
+        )
+        table.update_incremental()
 
 
 def _delta_schema(columns: Sequence[Column]) -> Schema:
@@ -239,23 +340,39 @@ def _position(table: DeltaTable) -> int:
     return table.transaction_version(APPLICATION) or 0
 
 
-def _finish(writer: Any, target: Path, rows: int) -> AddAction:
-    writer.close()
-    with target.open("rb") as file:
-        os.fsync(file.fileno())
-        size = os.fstat(file.fileno()).st_size
-    now_ms = time.time_ns() // 1_000_000
-    return AddAction(target.name, size, {}, now_ms, True, json.dumps({"numRecords": rows}))
+def _sync_log(path: Path, *, since: int) -> None:
+    """Makes the commits from `since` on, and the names of all, survive loss of power.
 
-
-def _sync_log(path: Path) -> None:
-    """Makes the newest commit, and the names of all, survive loss of power."""
+    A few before them too: whoever wrote those may have been killed before it came to this.
+    """
     log = path / "_delta_log"
-    newest = max((p for p in log.iterdir() if p.suffix == ".json"), key=lambda p: p.name, default=None)
-    if newest is not None:
-        with newest.open("rb") as file:
-            os.fsync(file.fileno())
+    commits = sorted(entry.name for entry in log.glob("*.json"))
+    for name in commits[max(0, min(since, len(commits) - COMMITS_SYNCED_MIN)) :]:
+        _sync_file(log / name)
     _sync_folder(log)
+
+
+def _checkpoint(path: Path) -> None:
+    """Sums the log up for readers. Made aside and moved in once synced: a torn checkpoint hides the whole table."""
+    log = path / "_delta_log"
+    newest = max((entry.name for entry in log.glob("*.checkpoint.parquet")), default="")
+    with TemporaryDirectory(prefix=".checkpoint-", dir=path) as aside:
+        staged = Path(aside) / "_delta_log"
+        staged.mkdir()
+        for entry in log.iterdir():
+            if entry.name[0].isdigit() and entry.name >= newest:
+                shutil.copyfile(entry, staged / entry.name)
+        DeltaTable(aside).create_checkpoint()
+        made = [staged / entry.name for entry in staged.glob("*.checkpoint.parquet") if entry.name > newest]
+        for entry in (*made, staged / "_last_checkpoint"):
+            _sync_file(entry)
+            entry.replace(log / entry.name)
+            _sync_folder(log)
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _sync_folder(path: Path) -> None:
@@ -264,6 +381,13 @@ def _sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _delta_error(error: DeltaError, name: str, path: Path) -> DiskFull | EngineUnavailable:
+    if "os error 28" in str(error) or "No space left" in str(error):
+        return DiskFull(f"{path} has no space left", hint="free some; nothing that was stored is harmed")
+    reason = str(error).partition("\n")[0]  # a backtrace follows
+    return EngineUnavailable(f"table {name!r} cannot be written: {reason}", hint=f"look at {path}")
 
 
 def _io_error(error: OSError, path: Path) -> DiskFull | EngineUnavailable:

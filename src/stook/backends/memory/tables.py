@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from stook.core.arrow import arrow_schema
+from stook.core.arrow import arrow_schema, conform, require_columns
 from stook.core.errors import SchemaMismatch, UnknownObject
 from stook.core.plans import TableSnapshot
 from stook.core.settings import EngineUrl
@@ -50,15 +50,15 @@ class MemoryTables:
         position: int = 0,
         metadata: dict[str, Any] | None = None,  # noqa: ARG002  kept by tables that others read
     ) -> TableSnapshot:
-        added = batches.read_all()
+        added = _exact(batches.read_all(), columns, f"table {name!r}")
         with self._lock:
-            commits = self._tables.setdefault(name, [])
+            commits = self._tables.get(name, [])
             before = commits[-1] if commits else _Commit((), pa.table({}), 0)
             if not position or position > before.position:
                 merged = _merge(name, before.columns, columns)
                 parts = [_padded(part, merged) for part in (before.rows, added) if part.num_columns]
                 rows = pa.concat_tables(parts) if parts else arrow_schema(merged).empty_table()
-                commits.append(_Commit(merged, rows, max(position, before.position)))
+                self._tables[name] = commits = [*commits, _Commit(merged, rows, max(position, before.position))]
             return self._snapshot(name, len(commits) - 1)
 
     def pin(self, name: str, commit: int | None = None) -> TableSnapshot | None:
@@ -87,6 +87,12 @@ class MemoryTables:
         return TableSnapshot(name, number, (), commit.columns, commit.position)
 
 
+def _exact(rows: pa.Table, columns: Sequence[Column], what: str) -> pa.Table:
+    require_columns(rows, [c.name for c in columns], what)
+    arrays = [conform(rows.column(c.name), c.dtype, f"{what}: column {c.name!r}") for c in columns]
+    return pa.table(arrays, schema=arrow_schema(columns))
+
+
 def _merge(name: str, known: Sequence[Column], added: Sequence[Column]) -> tuple[Column, ...]:
     types = {c.name: c.dtype for c in known}
     for column in added:
@@ -95,7 +101,15 @@ def _merge(name: str, known: Sequence[Column], added: Sequence[Column]) -> tuple
                 f"table {name!r}: column {column.name!r} is {types[column.name]}, not {column.dtype}",
                 hint="keep its type",
             )
-    return (*known, *(c for c in added if c.name not in types))
+    merged = (*known, *(c for c in added if c.name not in types))
+    folded = {c.name.casefold(): c.name for c in merged}
+    for column in merged:
+        if folded.pop(column.name.casefold(), None) != column.name:
+            raise SchemaMismatch(
+                f"table {name!r}: column {column.name!r} stands there twice, or differs from another by case alone",
+                hint="rename a column",
+            )
+    return merged
 
 
 def _padded(rows: pa.Table, columns: Sequence[Column]) -> pa.Table:

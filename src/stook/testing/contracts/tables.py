@@ -8,6 +8,8 @@ how a backend lays its files out.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from multiprocessing.connection import Connection
@@ -84,6 +86,7 @@ class TablesContract(Contract):
         assert tables.pin("t") is None
         tables.append("t", X, xs(1))
         assert tables.pin("t", 99) is None
+        assert tables.pin("t", -1) is None
         assert tables.pin("other") is None
         tables.drop("other")
 
@@ -146,6 +149,99 @@ class TablesContract(Contract):
         with pytest.raises(SchemaMismatch, match="'x'"):
             tables.append("t", other, reader(other, {"x": ["a"]}))
         assert tables.pin("t") == before
+
+    @pytest.mark.parametrize(
+        "rows",
+        [{"x": ["5"]}, {"x": [1.5]}, {"y": [1]}, {"x": pa.array([2**63], pa.uint64())}],
+        ids=["text", "fraction", "absent", "too large"],
+    )
+    def test_rows_that_do_not_fit_are_refused_whole(self, tables: Tables, rows: dict[str, Any]) -> None:
+        """Case 15: nothing is parsed, cut or wrapped on the way to a file."""
+        before = tables.append("t", X, xs(1), position=1)
+        with pytest.raises(SchemaMismatch, match="'x'"):
+            tables.append("t", X, pa.table(rows).to_reader(), position=2)
+        assert tables.pin("t") == before
+        assert tables.read(before)["x"].to_pylist() == [1]
+
+    def test_finer_times_are_never_cut(self, tables: Tables) -> None:
+        """Case 22: nanoseconds pass where they are zero; a zone names the same instant."""
+        columns = (Column("x", dtypes.Timestamp),)
+        tokyo = pa.table({"x": pa.array([7_000], pa.timestamp("ns", "Asia/Tokyo"))})
+        kept = tables.append("t", columns, tokyo.to_reader())
+        assert tables.read(kept)["x"].cast(pa.int64()).to_pylist() == [7]
+        with pytest.raises(SchemaMismatch, match="'x'"):
+            tables.append("t", columns, pa.table({"x": pa.array([7_001], pa.timestamp("ns"))}).to_reader())
+
+    @pytest.mark.parametrize("names", [("a", "A"), ("a", "a")])
+    def test_names_that_differ_by_case_alone_are_refused(self, tables: Tables, names: tuple[str, str]) -> None:
+        """Case 14: engines that read a table take both for one column."""
+        columns = tuple(Column(name, dtypes.Int64) for name in names)
+        with pytest.raises(SchemaMismatch):
+            tables.append("t", columns, pa.table([[1], [2]], names=list(names)).to_reader())
+        tables.append("u", columns[:1], reader(columns[:1], {"a": [1]}))
+        if names[1] != "a":
+            with pytest.raises(SchemaMismatch):
+                tables.append("u", columns[1:], reader(columns[1:], {"A": [1]}))
+
+    def test_rows_that_end_too_early_add_nothing(self, tables: Tables) -> None:
+        """Case 60: the source of the rows fails in the middle of an append."""
+
+        def ending() -> Iterator[pa.RecordBatch]:
+            yield pa.record_batch([[2]], schema=arrow_schema(X))
+            raise ValueError("the source is gone")
+
+        before = tables.append("t", X, xs(1))
+        with pytest.raises(ValueError, match="the source is gone"):
+            tables.append("t", X, pa.RecordBatchReader.from_batches(arrow_schema(X), ending()))
+        assert tables.pin("t") == before
+
+    def test_an_append_that_is_overtaken_goes_last(self, tables: Tables) -> None:
+        """Rows stand in the order of commits: what was read before is the beginning of what is read after."""
+        started, go = threading.Event(), threading.Event()
+
+        def slow() -> Iterator[pa.RecordBatch]:
+            started.set()
+            assert go.wait(60)
+            yield pa.record_batch([[100]], schema=arrow_schema(X))
+
+        def work(number: int) -> None:
+            if number == 0:
+                tables.append("t", X, pa.RecordBatchReader.from_batches(arrow_schema(X), slow()))
+                return
+            assert started.wait(60)
+            for n in (1, 2, 3):
+                tables.append("t", X, xs(n))
+            go.set()
+
+        tables.append("t", X, xs(0))
+        in_threads(2, work)
+        snapshot = tables.pin("t")
+        assert snapshot is not None
+        assert tables.read(snapshot)["x"].to_pylist() == [0, 1, 2, 3, 100]
+
+    def test_a_position_that_is_overtaken_is_taken_once(self, tables: Tables) -> None:
+        """Case 29: two folds of one log stretch, at once."""
+        started, go = threading.Event(), threading.Event()
+
+        def slow() -> Iterator[pa.RecordBatch]:
+            started.set()
+            assert go.wait(60)
+            yield pa.record_batch([[1]], schema=arrow_schema(X))
+
+        def work(number: int) -> None:
+            if number == 0:
+                found = tables.append("t", X, pa.RecordBatchReader.from_batches(arrow_schema(X), slow()), position=5)
+                assert found.position == 5
+                return
+            assert started.wait(60)
+            tables.append("t", X, xs(1), position=5)
+            go.set()
+
+        tables.append("t", X, xs(0), position=4)
+        in_threads(2, work)
+        snapshot = tables.pin("t")
+        assert snapshot is not None
+        assert tables.read(snapshot)["x"].to_pylist() == [0, 1]
 
     def test_odd_column_names(self, tables: Tables) -> None:
         """Case 14."""
