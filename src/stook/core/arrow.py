@@ -167,9 +167,9 @@ def require_columns(table: pa.Table, names: Sequence[str], what: str) -> None:
 def conform(values: pa.ChunkedArray | pa.Array, dtype: DType, what: str) -> pa.ChunkedArray:
     """The values in the Arrow type of `dtype`, exactly.
 
-    Widening integers, naming a zone, dictionary and large encodings, integers that a float holds exactly, and
-    timestamps of any unit whose sub-microsecond digits are zero all pass; anything that would change a value,
-    and text for numbers or the reverse, raises SchemaMismatch naming `what`.
+    Widening integers, naming a zone, dictionary and large encodings, integers that a float holds exactly, whole
+    decimals for integers, and timestamps of any unit whose sub-microsecond digits are zero all pass; anything that
+    would change a value, and text for numbers or the reverse, raises SchemaMismatch naming `what`.
     """
     chunked = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
     if pa.types.is_dictionary(chunked.type):
@@ -185,6 +185,10 @@ def conform(values: pa.ChunkedArray | pa.Array, dtype: DType, what: str) -> pa.C
     try:
         if pa.types.is_timestamp(chunked.type) and chunked.type.tz is None and dtype == dtypes.Timestamp:
             chunked = pc.assume_timezone(chunked.cast(pa.timestamp("us")), "UTC")
+        if dtype in dtypes.INTEGERS and pa.types.is_decimal(chunked.type) and chunked.type.bit_width < 128:
+            chunked = chunked.cast(
+                pa.decimal128(chunked.type.precision, chunked.type.scale)
+            )  # Arrow misreads narrow ones
         if isinstance(dtype, Decimal) and pa.types.is_integer(chunked.type):
             chunked = chunked.cast(pa.decimal256(76, dtype.scale))  # Arrow asks for room for any value of the type
         converted = chunked.cast(target, safe=True)
@@ -217,7 +221,7 @@ def _comparable(have: pa.DataType, want: DType) -> bool:
     ]
     for family in families:
         if want in family:
-            return logical in family
+            return logical in family or (want in dtypes.INTEGERS and isinstance(logical, Decimal))
     match want, logical:
         case Decimal(), _:
             return isinstance(logical, Decimal) or logical in dtypes.INTEGERS

@@ -25,7 +25,7 @@ from stook.core.definitions import (
     Source,
     SqlSource,
 )
-from stook.core.dtypes import KEY_TYPES, DType, Timestamp
+from stook.core.dtypes import FLOATS, INTEGERS, KEY_TYPES, Decimal, DType, String, Time, Timestamp
 from stook.core.errors import InvalidDefinition, SchemaMismatch, did_you_mean
 from stook.core.instants import duration_us
 from stook.core.names import full_name
@@ -33,6 +33,7 @@ from stook.core.specs import Column, Schema, ServiceSpec, ViewSpec
 from stook.registry.catalogue import Catalogue, EntitySpec
 
 Describe = Callable[[FileSource | SqlSource], tuple[Column, ...]]
+READ_FROM_TEXT = (*INTEGERS, *FLOATS, String, Time, Timestamp)  # these, and decimals, engines read as declared
 UNASSIGNED = ""  # uid of a view that is not stored yet
 T = TypeVar("T")
 
@@ -171,8 +172,10 @@ def _resolve_view(view: FeatureView, entities: dict[str, EntitySpec], described:
             raise InvalidDefinition(f"{where}: its source holds keys and times only", hint="add feature columns")
     _check_case(where, [*(c.name for c in keys), *(c.name for c in features)])
     if described is not None:
+        batch = view.source.batch_source if isinstance(view.source, PushSource) else view.source
+        is_text = isinstance(batch, FileSource) and batch.file_format == "csv"
         for column in (*keys, *features):
-            _check_source_column(where, column, described)
+            _check_source_column(where, column, described, is_text=is_text)
     return ViewSpec(
         name=view.name,
         uid=UNASSIGNED,
@@ -197,13 +200,16 @@ def _check_case(where: str, names: list[str]) -> None:
             raise InvalidDefinition(f"{where}: {twin!r} and {name!r} differ by case alone", hint="rename one")
 
 
-def _check_source_column(where: str, column: Column, described: dict[str, DType]) -> None:
+def _check_source_column(where: str, column: Column, described: dict[str, DType], *, is_text: bool) -> None:
+    """Refuses a column that is missing, or of a type that cannot be the declared one's. What a text file seems to hold
+    is a guess from its first rows: there the values themselves are checked when they are read."""
     have = described.get(column.name)
     if have is None:
         raise SchemaMismatch(
             f"{where}: its source has no column {column.name!r}", hint=did_you_mean(column.name, described)
         )
-    conform(pa.chunked_array([], to_arrow(have)), column.dtype, f"{where}: source column {column.name!r}")
+    if not (is_text and (column.dtype in READ_FROM_TEXT or isinstance(column.dtype, Decimal))):
+        conform(pa.chunked_array([], to_arrow(have)), column.dtype, f"{where}: source column {column.name!r}")
 
 
 def _resolve_service(service: FeatureService, views: dict[str, ViewSpec]) -> ServiceSpec:

@@ -19,7 +19,12 @@ FEATURES = click.option(
     "-f", "--features", multiple=True, required=True, metavar="VIEW:FEATURE", help="A feature, or a service's name."
 )
 ENTITIES = click.option(
-    "-e", "--entity", "entities", multiple=True, metavar="KEY=VALUE", help="Join keys; repeat, or VALUE,VALUE."
+    "-e",
+    "--entity",
+    "entities",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Join keys; repeat, or VALUE,VALUE; with a comma inside: KEY='\"a,b\"'.",
 )
 FULL = click.option("--full-feature-names", is_flag=True, help="Answer view__feature.")
 CLOCK = click.option("--clock", metavar="TIME", help="Freeze the platform's clock.")

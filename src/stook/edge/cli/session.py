@@ -7,7 +7,9 @@ never print a traceback for a user's mistake, nor anything but JSON on standard 
 from __future__ import annotations
 
 import base64
+import csv
 import functools
+import io
 import json
 import math
 import os
@@ -195,16 +197,29 @@ class ProgressLines:
 def parse_entities(pairs: Sequence[str]) -> dict[str, list[str]]:
     """`-e driver_id=1 -e driver_id=2,3` as columns of text; values keep their order.
 
-    >>> parse_entities(["driver_id=1", "driver_id=2,3"])
-    {'driver_id': ['1', '2', '3']}
+    As in CSV, a value that holds a comma or a quote stands in double quotes, with quotes inside doubled.
+
+    >>> parse_entities(["driver_id=1", "driver_id=2,3", 'city="Paris, Texas",Rome'])
+    {'driver_id': ['1', '2', '3'], 'city': ['Paris, Texas', 'Rome']}
     """
     columns: dict[str, list[str]] = {}
     for pair in pairs:
         name, equals, values = pair.partition("=")
         if not equals or not name:
             raise click.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="-e")
-        columns.setdefault(name, []).extend(values.split(","))
+        columns.setdefault(name, []).extend(_split(pair, values))
     return columns
+
+
+def _split(pair: str, values: str) -> list[str]:
+    """Values as one line of CSV has them; line ends count as they are."""
+    try:
+        rows = list(csv.reader(io.StringIO(values, newline=""), strict=True)) if '"' in values else [values.split(",")]
+    except csv.Error as error:
+        raise click.BadParameter(f"{pair!r} does not read as CSV: {error}", param_hint="-e") from None
+    if len(rows) != 1:
+        raise click.BadParameter(f"{pair!r} has a line end outside quotes", param_hint="-e")
+    return rows[0]
 
 
 def as_rows(columns: Mapping[str, Sequence[Any]]) -> list[list[Any]]:

@@ -1,0 +1,98 @@
+"""A world: one project on one set of engines, with every case's facts brought in by one way.
+
+It is a file of its own because opening, feeding and serving a project is the dear part, done once for all cases. The
+suite makes worlds and hands them to doors. It must never know what a case expects.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+import stook
+from stook.edge.http.door import Door
+from stook.edge.http.routes import make_app
+from stook.testing.cases.case import NOW, PUSHES, Case
+
+from . import feeds
+
+EMBEDDED: Mapping[str, str] = {}
+MEMORY: Mapping[str, str] = {
+    "records": "memory:",
+    "online": "memory:",
+    "tables": "memory+memory:",
+    "log": "memory:",
+    "blobs": "memory:",
+}
+
+
+@dataclass
+class World:
+    """An open platform whose clock stands at NOW; a client of a server over it, or `app` where it lives in one process."""
+
+    root: Path
+    platform: Any
+    web: httpx.Client = field(default_factory=httpx.Client)
+    app: Any = None
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return str(self.web.base_url).rstrip("/")
+
+
+def settings(engines: Mapping[str, str], *, limits: str = "") -> str:
+    """A stook.toml."""
+    lines = [f'{port} = "{url}"' for port, url in engines.items()]
+    return "\n".join(['[project]\nname = "cases"\n[engines]', *lines, "[limits]", limits, ""])
+
+
+@contextmanager
+def world(
+    root: Path, engines: Mapping[str, str], feed: str, cases: Sequence[Case], *, limits: str = ""
+) -> Iterator[World]:
+    """A world of these cases, which the feed can carry. With engines that outlive a process, a server is started."""
+    (root / "stook.toml").write_text(settings(engines, limits=limits))
+    views = [view for case in cases for view in case.views]
+    with ExitStack() as stack:
+        platform = stack.enter_context(stook.open(root, clock=NOW))
+        platform.apply([view.define(feeds.source(feed, root, view)) for view in views])
+        made = World(root, platform)
+        if engines is MEMORY:
+            door = Door(platform)
+            stack.callback(door.close)
+            made.app = make_app(door)
+        else:
+            made.web = httpx.Client(base_url=stack.enter_context(server(root)), timeout=60)
+        stack.callback(made.web.close)
+        if feed in PUSHES:
+            for view in views:
+                feeds.push(feed, platform, made.web, view)
+        else:
+            platform.materialize(None, NOW)
+        yield made
+
+
+@contextmanager
+def server(root: Path) -> Iterator[str]:
+    """The URL of `stook serve` over a project, its clock at NOW."""
+    command = [sys.executable, "-m", "stook", "-C", str(root), "serve", "--port", "0", "--clock", str(NOW_TEXT)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("serving"), line
+        yield next(word.rstrip("/,") for word in line.split() if word.startswith("http"))
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+NOW_TEXT = stook.core.instants.to_rfc3339(NOW)
