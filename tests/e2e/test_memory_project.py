@@ -40,7 +40,13 @@ def write(path: Path, rows: list[tuple[int, int, float, int | None]]) -> None:
     """Rows of (driver, days before noon, rate, trips)."""
     ids, days, rates, trips = zip(*rows, strict=True)
     at = [NOON - n * DAY for n in days]
-    table = {"driver_id": ids, "event_timestamp": at, "created": at, "rate": rates, "trips": pa.array(trips, pa.int64())}
+    table = {
+        "driver_id": ids,
+        "event_timestamp": at,
+        "created": at,
+        "rate": rates,
+        "trips": pa.array(trips, pa.int64()),
+    }
     path.parent.mkdir(exist_ok=True)
     pq.write_table(pa.table(table), path)
 
