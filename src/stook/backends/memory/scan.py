@@ -207,9 +207,7 @@ def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def comparable(values: pa.ChunkedArray) -> list[Any]:
-    """Keys as Python values that sort as keys do: text by its bytes, times by number."""
-    if pa.types.is_string(values.type):
-        return [None if v is None else v.encode() for v in values.to_pylist()]
+    """Keys as Python values that sort as keys do: text by its code points, as its bytes would, times by number."""
     if pa.types.is_timestamp(values.type):
         values = values.cast(pa.int64())
     elif pa.types.is_date32(values.type):

@@ -125,7 +125,7 @@ class EngineContract(Contract):
         history = simple(engine, root, [(1, 10, 100), (2, 10, 200), (3, 10, 300)])
         tail = [
             HistoryRow((1,), 10, 10, push_arrival(1, 0), deleted=False, values=(101,)),
-            HistoryRow((2,), 12, 12, push_arrival(1, 1), deleted=True, values=(None,)),
+            HistoryRow((2,), 12, 12, push_arrival(1, 1), deleted=True, values=(999,)),
             HistoryRow((2,), 11, 11, push_arrival(1, 2), deleted=False, values=(201,)),
         ]
         history = replace(history, tail=rows_table([KEY], [NUMBER], tail, ours=True))
