@@ -27,6 +27,7 @@ from stook.core.plans import History, SourceSnapshot
 from stook.core.rows import ARRIVAL, DELETED, EVENT_US, KNOWLEDGE_US, file_arrival
 from stook.core.specs import Column
 
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?)?")
 _LONG_FRACTION: Final = re.compile(r"(\.\d{6})(\d+)")
 
 
@@ -230,10 +231,13 @@ def _text_us(text: str, what: str) -> int:
     rest = _LONG_FRACTION.search(text)
     is_between = rest is not None and rest.group(2).strip("0") != ""
     try:
-        return to_us(_LONG_FRACTION.sub(r"\1", text), what) + is_between
+        if not _TIME.fullmatch(text):
+            raise InvalidArgument("it is no RFC 3339", hint="")
+        return to_us(to_us(_LONG_FRACTION.sub(r"\1", text)) + is_between)
     except InvalidArgument as error:
         raise SchemaMismatch(
-            f"{what} holds text, of which {text!r} cannot be kept as a time: {error.message}", hint="write RFC 3339"
+            f"{what} holds text, of which {text!r} cannot be kept as a time: {error.message}",
+            hint="write it as 2013-10-15T12:00:00Z",
         ) from None
 
 

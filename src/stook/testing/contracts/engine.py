@@ -315,7 +315,17 @@ class EngineContract(Contract):
         assert batch.column(EVENT_US).to_pylist() == [expected]
         assert batch.column(KNOWLEDGE_US).to_pylist() == [expected]
 
-    @pytest.mark.parametrize("at", [pa.array(["soon"]), pa.array([5]), pa.array([10**18], pa.timestamp("us"))], ids=str)
+    @pytest.mark.parametrize(
+        "at",
+        [
+            pa.array(["soon"]),
+            pa.array(["20200101"]),
+            pa.array(["9999-12-31T23:59:59.9999999Z"]),
+            pa.array([5]),
+            pa.array([10**18], pa.timestamp("us")),
+        ],
+        ids=str,
+    )
     def test_what_is_no_time_is_refused(self, engine: Engine, root: Path, at: pa.Array) -> None:
         pq.write_table(pa.table({"driver": [1], "at": at, "trips": [5]}), root / "t.parquet")
         history = of_source(engine, FileSource("t.parquet", timestamp_field="at"))
