@@ -1,7 +1,8 @@
-"""The engine contract on every engine, on one thread and on two."""
+"""The engine contract on every engine, DuckDB on one thread and on two."""
 
 from __future__ import annotations
 
+from stook.core.errors import NotSupported
 from stook.testing.contracts.engine import EngineContract
 
 
@@ -15,3 +16,20 @@ class TestDuckEngineAlone(EngineContract):
     __test__ = True
     factory = "stook.backends.duckdb.engine:open_engine"
     url = "duckdb:?threads=1&memory_mib=256"
+
+
+class TestMemoryEngine(EngineContract):
+    __test__ = True
+    factory = "stook.backends.memory.engine:open_engine"
+    url = "memory:"
+    known_gaps = dict.fromkeys(
+        (
+            "test_csv_is_read_as_declared",
+            "test_csv_text_is_not_rounded",
+            "test_csv_rows_arrive_in_the_order_of_their_lines",
+            "test_a_query_reads_relative_to_the_project_and_breaks_ties_by_content",
+            "test_paths_in_queries_start_at_the_project_wherever_it_runs",
+            "test_a_query_that_is_not_one_select_is_refused",
+        ),
+        NotSupported,
+    )

@@ -1,5 +1,6 @@
 """Online = offline = the naive rule, whatever happened before: files added, corrected and late, pushes, deletes,
-folds, materializations, a moving clock. Real engines, random histories, coarse times so that ties are common.
+folds, materializations, a moving clock. Real stores, read by either offline engine in turn; random histories, coarse
+times so that ties are common.
 
 A failing run prints its seed; `STOOK_TEST_SEED` repeats it.
 """
@@ -28,6 +29,15 @@ HOUR = 3_600_000_000
 START = int(datetime(2024, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 KEYS = [(a, b) for a in (1, 11) for b in (11, 1, 111)]  # case 13: never concatenated
 TTL_HOURS = 12
+READERS = ("duckdb", "memory")
+SETTINGS = """
+[project]
+name = "story"
+[engines]
+tables = "delta+{reader}:///.stook/tables"
+[limits]
+chunk_rows = 3
+"""
 
 DEFINITIONS = """
 from datetime import timedelta
@@ -78,13 +88,14 @@ class Story:
         self.root, self.created, self.choose = root, created, random.Random(seed)
         self.model, self.now, self.values = Model(), START + 24 * HOUR, 0
         (root / "data").mkdir(parents=True)
-        (root / "stook.toml").write_text('[project]\nname = "story"\n[limits]\nchunk_rows = 3\n')
         (root / "features.py").write_text(DEFINITIONS.format(ttl=TTL_HOURS, created="created" if created else None))
         self.add_file()
         with self.open() as p:
             p.apply()
 
-    def open(self) -> Any:
+    def open(self, reader: str = "") -> Any:
+        settings = SETTINGS.format(reader=reader or self.choose.choice(READERS))
+        (self.root / "stook.toml").write_text(settings)
         return stook.open(self.root, clock=self.now)
 
     def hour(self) -> int:
@@ -173,13 +184,15 @@ class Story:
         with self.open() as p:
             p.materialize_incremental(self.now)
             online = p.get_online_features(["view:x", "view:y"], entities=entities)
-            labels = pa.table({**entities, "event_timestamp": [to_datetime(self.now)] * len(KEYS)})
-            offline = p.get_historical_features(labels, ["view:x"], as_known_at="event_timestamp").to_arrow()
-            report = p.parity(["view:x", "view:y"], entities)
-        assert offline["x"].to_pylist() == expected
         assert online.to_dict()["x"] == expected
         assert online.to_dict()["y"] == [None if x is None else str(x) for x in expected]
-        assert report, str(report)
+        for reader in READERS:
+            with self.open(reader) as p:
+                labels = pa.table({**entities, "event_timestamp": [to_datetime(self.now)] * len(KEYS)})
+                offline = p.get_historical_features(labels, ["view:x"], as_known_at="event_timestamp").to_arrow()
+                report = p.parity(["view:x", "view:y"], entities)
+            assert offline["x"].to_pylist() == expected, reader
+            assert report, f"{reader}: {report}"
 
 
 @pytest.mark.parametrize("created", [True, False], ids=["bitemporal", "plain"])

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stook.backends.duckdb.engine import DuckEngine, open_engine
+from stook.backends.duckdb.engine import open_engine as open_duckdb
+from stook.backends.memory.engine import open_engine as open_memory
 from stook.core.definitions import FileSource, SqlSource
 from stook.core.plans import History, PointInTimePlan
+from stook.core.ports.engine import Engine
 from stook.core.settings import parse_url
 from stook.testing.contracts.engine_cases import ALL_TIME, CASE_FEATURES, join_of, labels_of, lay_out
 from stook.testing.oracles import pointintime as oracle
@@ -23,15 +25,34 @@ from stook.testing.strategies import Case, cases, labels, times, ttls, windows
 SETTINGS = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one_thread", "two_threads"])
-def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckEngine]:
-    root = tmp_path_factory.mktemp("project")
-    engine = open_engine(parse_url(f"duckdb:?threads={request.param}", root, "test"), root)
+ENGINES = {
+    "duckdb_one_thread": (open_duckdb, "duckdb:?threads=1"),
+    "duckdb_two_threads": (open_duckdb, "duckdb:?threads=2"),
+    "memory": (open_memory, "memory:"),
+}
+
+
+def opened(name: str, root: Path) -> Engine:
+    opener, url = ENGINES[name]
+    return opener(parse_url(url, root, "test"), root)
+
+
+@pytest.fixture(scope="module", params=list(ENGINES))
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    engine = opened(request.param, tmp_path_factory.mktemp("project"))
     yield engine
     engine.close()
 
 
-def joined(engine: DuckEngine, plan: PointInTimePlan, table: object, names: list[str]) -> list[tuple[object, ...]]:
+@pytest.fixture(scope="module", params=[name for name in ENGINES if name != "memory"])
+def query_engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """The engines that run queries."""
+    engine = opened(request.param, tmp_path_factory.mktemp("project"))
+    yield engine
+    engine.close()
+
+
+def joined(engine: Engine, plan: PointInTimePlan, table: object, names: list[str]) -> list[tuple[object, ...]]:
     answer = engine.point_in_time(plan, table)
     return list(zip(*(answer.column(n).to_pylist() for n in names), strict=True))
 
@@ -44,7 +65,7 @@ def expected(found: list[tuple[object, ...] | None]) -> list[tuple[object, ...]]
 @given(case=cases(), ttl_us=ttls(), data=st.data())
 @SETTINGS
 def test_a_join_equals_the_oracle(
-    engine: DuckEngine, mode: str, case: Case, ttl_us: int | None, data: st.DataObject
+    engine: Engine, mode: str, case: Case, ttl_us: int | None, data: st.DataObject
 ) -> None:
     drawn = data.draw(labels(case, equal_limits=mode != "by another column"))
     known = {"newest knowledge": None, "known by": data.draw(times())}.get(mode, BY_COLUMN)
@@ -62,7 +83,7 @@ def test_a_join_equals_the_oracle(
 @given(one=cases(), other=cases(), data=st.data())
 @settings(SETTINGS, max_examples=20)
 def test_views_joined_together_equal_views_joined_alone(
-    engine: DuckEngine, one: Case, other: Case, data: st.DataObject
+    engine: Engine, one: Case, other: Case, data: st.DataObject
 ) -> None:
     one_labels = data.draw(labels(one, equal_limits=True))
     other_labels = data.draw(labels(other, equal_limits=True))
@@ -85,7 +106,7 @@ def test_views_joined_together_equal_views_joined_alone(
 @given(case=cases(), window=windows(), batch_rows=st.integers(1, 5), data=st.data())
 @SETTINGS
 def test_the_newest_rows_equal_the_oracles(
-    engine: DuckEngine, case: Case, window: object, batch_rows: int, data: st.DataObject
+    engine: Engine, case: Case, window: object, batch_rows: int, data: st.DataObject
 ) -> None:
     with TemporaryDirectory() as folder:
         history = lay_out(case, Path(folder), engine)
@@ -119,7 +140,8 @@ def by_content(rows: list[HistoryRow]) -> list[HistoryRow]:
 
 @given(case=cases(pushes=False), data=st.data())
 @settings(SETTINGS, max_examples=30)
-def test_a_query_breaks_ties_by_content(engine: DuckEngine, case: Case, data: st.DataObject) -> None:
+def test_a_query_breaks_ties_by_content(query_engine: Engine, case: Case, data: st.DataObject) -> None:
+    engine = query_engine
     drawn = data.draw(labels(case, equal_limits=True))
     rows = by_content(case.rows)
     with TemporaryDirectory() as folder:

@@ -191,8 +191,9 @@ def conform(values: pa.ChunkedArray | pa.Array, dtype: DType, what: str) -> pa.C
             )  # Arrow misreads narrow ones
         if isinstance(dtype, Decimal) and pa.types.is_integer(chunked.type):
             chunked = chunked.cast(pa.decimal256(76, dtype.scale))  # Arrow asks for room for any value of the type
-        converted = chunked.cast(target, safe=True)
-        if dtype in dtypes.FLOATS and pa.types.is_integer(chunked.type):
+        is_widened = dtype in dtypes.FLOATS and pa.types.is_integer(chunked.type)
+        converted = chunked.cast(target, safe=not is_widened)  # Arrow's own check refuses large powers of two
+        if is_widened:
             _check_integers_survive(chunked, converted, what)
         _check_floats_survive(chunked, converted, what)
     except (pa.ArrowException, ValueError) as error:
@@ -238,7 +239,9 @@ def _comparable(have: pa.DataType, want: DType) -> bool:
 
 def _check_integers_survive(before: pa.ChunkedArray, after: pa.ChunkedArray, what: str) -> None:
     back = after.cast(before.type, safe=False)
-    if pc.all(pc.equal(back, before), min_count=0).as_py() not in (True, None):
+    limit = 2.0 ** (before.type.bit_width - pa.types.is_signed_integer(before.type))  # casting back from it wraps
+    same = pc.and_(pc.equal(back, before), pc.less(after, limit))
+    if pc.all(same, min_count=0).as_py() not in (True, None):
         raise SchemaMismatch(f"{what} holds integers that {after.type} would round", hint="declare it as Int64")
 
 

@@ -80,8 +80,9 @@ class SourceSnapshot:
 class TableSnapshot:
     """A table of ours, pinned at a commit.
 
-    `columns` are its logical columns; `files` absolute paths of its Parquet files; `position` the log position
-    through which its rows were folded in (0: none).
+    `columns` are its logical columns; `files` absolute paths of its Parquet files, none where the store keeps rows
+    otherwise: then only the `Tables` port reads them; `position` the log position through which its rows were folded
+    in (0: none).
     """
 
     name: str

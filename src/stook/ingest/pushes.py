@@ -198,6 +198,7 @@ class Pushes:
         """The view's folded pushes, those still in the log, and the position through which both reach.
 
         The tail is read before the table is pinned: what is folded in between stands in both, and is taken once.
+        Rows of tables that engines do not read (of older schemas, or kept without files) join the tail.
         """
         log = self._ports.log
         for attempt in range(REPLAY_ATTEMPTS):
@@ -211,7 +212,8 @@ class Pushes:
             *older, pushed = [self._ports.tables.pin(name) for name in table_names(view)]
             folded = max((t.position for t in (*older, pushed) if t is not None), default=0)
             kept = [align(e.rows, view) for e in entries if e.position > folded]
-            kept += [align(self._ports.tables.read(table), view) for table in older if table is not None]
+            read = [t for t in (*older, pushed) if t is not None and (t is not pushed or not t.files)]
+            kept += [align(self._ports.tables.read(table), view) for table in read]
             return pushed, pa.concat_tables(kept) if kept else None, end
         raise AssertionError("unreachable")
 

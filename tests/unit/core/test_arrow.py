@@ -51,6 +51,9 @@ BIG = 2**53 + 1
         (pa.array([2**64 - 1, None], pa.uint64()), UInt64, [2**64 - 1, None]),
         (pa.array([1.0, 2.0]), Int64, [1, 2]),
         (pa.array([1, None]), Float64, [1.0, None]),
+        (pa.array([2**60, -(2**63), None]), Float64, [2.0**60, -(2.0**63), None]),
+        (pa.array([2**31 + 2**8]), Float32, [2.0**31 + 2.0**8]),
+        (pa.array([2**63], pa.uint64()), Float32, [2.0**63]),
         (pa.array([0.5, None]), Float32, [0.5, None]),
         (pa.array(["a", None]).dictionary_encode(), String, ["a", None]),
         (pa.array(["a", None], pa.large_string()), String, ["a", None]),
@@ -77,6 +80,8 @@ def test_what_fits_passes_unchanged(values: pa.Array, dtype: DType, expected: li
     ("values", "dtype"),
     [
         (pa.array([BIG]), Float64),
+        (pa.array([2**63 - 1]), Float64),
+        (pa.array([2**64 - 1], pa.uint64()), Float64),
         (pa.array([2**24 + 1]), Float32),
         (pa.array([0.1]), Float32),
         (pa.array([1.5]), Int64),

@@ -1,23 +1,21 @@
-"""Which files a source consists of, and what number each one bears.
+"""Which files a source consists of, and whether they are still those that were pinned.
 
-It is a file of its own because arrival, the last tie-breaker of the write rule, stands on these numbers: rows of
-a source must rank the same on every run, and a changed file above what it was. The engine pins with it, and checks
-a pin before it reads. It must never open a file but to digest it.
+It is a file of its own because it looks at folders and files without DuckDB. The engine pins with it, and checks a
+pin before it reads; `core.numbering` gives files their numbers. It must never open a file but to digest it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from stook.backends.duckdb.delta import is_delta, read_commit
 from stook.core.definitions import FileSource
 from stook.core.errors import SourceUnreadable, did_you_mean
+from stook.core.numbering import number, with_digests
 from stook.core.plans import SourceFile, SourceSnapshot
-from stook.core.rows import FILE_ORDINALS_MAX
 
 DIGEST_BYTES: Final = 16
 _CSV_ENDINGS: Final = (".csv", ".csv.gz", ".tsv", ".csv.zst")
@@ -46,42 +44,6 @@ def locate(source: FileSource, root: Path) -> Place:
     return Place(kind, str(path))
 
 
-def number(found: Sequence[SourceFile], previous: Sequence[SourceFile]) -> tuple[SourceFile, ...]:
-    """`found` (in order, ordinals ignored) with ordinals that grow in that order.
-
-    A file of `previous` that did not change keeps its ordinal where it still exceeds the one before it; any other
-    gets the smallest that exceeds the one before it, its own old one, and those of files that are gone.
-
-    >>> old = (SourceFile("a", 1, 1, 0), SourceFile("b", 1, 1, 1))
-    >>> [f.ordinal for f in number((SourceFile("a", 1, 1, -1), SourceFile("b", 2, 2, -1)), old)]
-    [0, 2]
-    """
-    known = {f.path: f for f in previous}
-    present = {f.path for f in found}
-    gone = max((f.ordinal for f in previous if f.path not in present), default=-1)
-    last, numbered = -1, []
-    for file in found:
-        old = known.get(file.path)
-        if old is not None and is_same(file, old) and old.ordinal > last:
-            last = old.ordinal
-        else:
-            last = max(last, gone, old.ordinal if old is not None else -1) + 1
-        numbered.append(replace(file, ordinal=last))
-    if last >= FILE_ORDINALS_MAX:
-        raise SourceUnreadable(
-            f"{found[-1].path}: the source had more than {FILE_ORDINALS_MAX} files over its life",
-            hint="gather its files into fewer, and materialize with replace",
-        )
-    return tuple(numbered)
-
-
-def is_same(file: SourceFile, old: SourceFile) -> bool:
-    """Whether the content is the same: by digest where both have one, else by size and modification time."""
-    if file.digest is not None and old.digest is not None:
-        return file.digest == old.digest
-    return (file.size_bytes, file.mtime_ns) == (old.size_bytes, old.mtime_ns)
-
-
 def pin_files(
     source: FileSource, root: Path, *, previous: SourceSnapshot | None = None, digests: bool = False
 ) -> SourceSnapshot:
@@ -96,8 +58,7 @@ def pin_files(
         found = [stat_file(path) for path in list_files(place)]
     before = () if previous is None else previous.files
     if digests:
-        known = {(f.path, f.size_bytes, f.mtime_ns): f.digest for f in before}
-        found = [replace(f, digest=known.get((f.path, f.size_bytes, f.mtime_ns)) or digest_file(f.path)) for f in found]
+        found = with_digests(found, before, digest_file)
     return SourceSnapshot(
         kind=place.kind,
         timestamp_field=source.timestamp_field,

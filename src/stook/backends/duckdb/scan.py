@@ -83,13 +83,20 @@ def _parquet_part(
     relation = parquet_relation(file.path for file in files)
     with translated(files[0].path):
         shape = shape_of(cursor, relation)
-    names = tuple(footer(files[0]).schema.names)  # DuckDB renames what differs only in case
+    schema = footer(files[0]).schema
+    names = tuple(schema.names)  # DuckDB renames what differs only in case
+    arrow = [own if _is_rounded(own) else read for own, read in zip(schema.types, shape.arrow, strict=True)]
     ordinals = [file.ordinal for file in files]
     return Part(
         relation=_aliased(relation, len(names)),
-        columns={**_held(names, shape.arrow, shape.sql_types), **(constants or {})},
+        columns={**_held(names, arrow, shape.sql_types), **(constants or {})},
         arrival=f"{_ordinal(ordinals)} * {FILE_ROWS_MAX} + CAST(file_row_number AS BIGINT)",
     )
+
+
+def _is_rounded(arrow: pa.DataType) -> bool:
+    """Whether DuckDB would read the type as doubles: such a column keeps its own, which nothing can be made of."""
+    return pa.types.is_decimal(arrow) and arrow.precision > dtypes.DECIMAL_PRECISION_MAX
 
 
 def _ordinal(ordinals: Sequence[int]) -> str:

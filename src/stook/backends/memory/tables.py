@@ -1,8 +1,8 @@
 """The `Tables` port in memory.
 
 It is a file of its own because there is one small module per port. Tests and trials open it. It must never be
-faster at the price of being less plain. Its tables live in Arrow, so that `TableSnapshot.files` is empty: an engine
-that reads files cannot read them.
+faster at the price of being less plain. Its tables live in Arrow, so that `TableSnapshot.files` is empty, and
+histories are read through the port.
 """
 
 from __future__ import annotations

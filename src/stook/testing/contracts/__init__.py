@@ -10,6 +10,9 @@ the backend is opened::
 
 `Durable...` suites add what holds for backends that outlive a process and serve several at once; their tests
 start real processes and kill some. What tests one backend's own files may not live here.
+
+Whoever tests features rather than a backend needs none of this: every port has a backend in memory, and a project
+whose `stook.toml` names them (`tables = "memory+memory:"` and so on) runs whole within one process.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ class EngineContract(Contract):
         history = simple(engine, root, [(1, 10, 100), (2, 10, 200), (3, 10, 300)])
         tail = [
             HistoryRow((1,), 10, 10, push_arrival(1, 0), deleted=False, values=(101,)),
-            HistoryRow((2,), 12, 12, push_arrival(1, 1), deleted=True, values=(None,)),
+            HistoryRow((2,), 12, 12, push_arrival(1, 1), deleted=True, values=(999,)),
             HistoryRow((2,), 11, 11, push_arrival(1, 2), deleted=False, values=(201,)),
         ]
         history = replace(history, tail=rows_table([KEY], [NUMBER], tail, ours=True))
@@ -315,7 +315,17 @@ class EngineContract(Contract):
         assert batch.column(EVENT_US).to_pylist() == [expected]
         assert batch.column(KNOWLEDGE_US).to_pylist() == [expected]
 
-    @pytest.mark.parametrize("at", [pa.array(["soon"]), pa.array([5]), pa.array([10**18], pa.timestamp("us"))], ids=str)
+    @pytest.mark.parametrize(
+        "at",
+        [
+            pa.array(["soon"]),
+            pa.array(["20200101"]),
+            pa.array(["9999-12-31T23:59:59.9999999Z"]),
+            pa.array([5]),
+            pa.array([10**18], pa.timestamp("us")),
+        ],
+        ids=str,
+    )
     def test_what_is_no_time_is_refused(self, engine: Engine, root: Path, at: pa.Array) -> None:
         pq.write_table(pa.table({"driver": [1], "at": at, "trips": [5]}), root / "t.parquet")
         history = of_source(engine, FileSource("t.parquet", timestamp_field="at"))
