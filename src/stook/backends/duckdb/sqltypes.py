@@ -26,6 +26,8 @@ _PRIMITIVES: Final = {
     "date": "DATE", "time": "TIME", "timestamp": "TIMESTAMPTZ",
 }  # fmt: skip
 _SUBMICRO: Final = r"\.\d{6}\d*[1-9]"
+_TIME_TEXT: Final = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?)?"
+_CSV_TIME: Final = r"\d{4}[-/]\d\d?[-/]\d\d?([T ]\d\d?:\d\d(:\d\d(\.\d+)?)? ?(Z|UTC|[+-]\d\d(:?\d\d)?)?)?"
 _INTEGER: Final = r"[+-]?\d+(\.0*)?"
 _SHOWN_CHARACTERS: Final = 100  # of a value named in a message
 
@@ -137,7 +139,10 @@ def event_us(held: Held, what: str) -> str:
     if held.text or pa.types.is_string(held.arrow):
         time = f"TRY_CAST({held.expr} AS TIMESTAMPTZ)"  # cuts the digits below a microsecond off
         micros = f"epoch_us({time}) + CAST(regexp_matches({held.expr}, {literal(_SUBMICRO)}) AS BIGINT)"
-        return _checked(held.expr, f"{time} IS NOT NULL", micros, f"{what} holds text, of which ", "as a time")
+        # DuckDB would take 'infinity', 'epoch' and names of zones for times too
+        form = _CSV_TIME if held.text else _TIME_TEXT
+        test = f"regexp_full_match(trim({held.expr}), {literal(form)}) AND {time} IS NOT NULL"
+        return _checked(held.expr, test, micros, f"{what} holds text, of which ", "as a time")
     event_micros(pa.chunked_array([], held.arrow), what, round_up=True)  # raises where it holds no times
     if pa.types.is_null(held.arrow):
         return "CAST(NULL AS BIGINT)"
@@ -183,6 +188,8 @@ def _from_text(expr: str, want: DType, what: str) -> str:
         pattern = rf"[+-]?\d*(\.\d{{0,{want.scale}}}0*)?"
         test += f" AND regexp_full_match(trim({expr}), {literal(pattern)})"
     elif want in (dtypes.Timestamp, dtypes.Time):
+        if want == dtypes.Timestamp:
+            test += f" AND regexp_full_match(trim({expr}), {literal(_CSV_TIME)})"
         test += f" AND NOT regexp_matches({expr}, {literal(_SUBMICRO)})"
     return _checked(expr, test, converted, f"{what} holds text, of which ", f"exactly as {want}")
 
