@@ -151,16 +151,6 @@ QUESTIONS: list[dict[str, Any]] = [
         ],
         "expected": [REFUSED, REFUSED],
         "or": [[offline([10, 5]), online([5], "P")]],
-        "design": [
-            {
-                "of": ["stook"],
-                "answers": [offline([10, 5]), REFUSED],
-                "rule": (
-                    "stook takes a *column* of doubles as integers where each is whole, in training sets and online, since "
-                    "DataFrames turn integers into doubles unasked. A Python `1.0` among online keys is refused, not guessed."
-                ),
-            }
-        ],
     },
     {
         "id": "chunks",

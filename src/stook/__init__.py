@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 def open(target: str | Path, clock: object = None, *, token: str = "") -> Platform:  # noqa: A001
     """Opens a project's folder, or a server by its URL (`"http://host:6566"`).
 
-    `clock` freezes a folder's platform at an instant, for replays and tests; a server's clock is its own. `token`
-    is the server's bearer token. Raises NotAProject, InvalidSettings, CorruptStore, EngineUnavailable.
+    `clock` freezes a folder's platform at an instant, for replays and tests; a `Clock` of your own is taken as it is,
+    and may move. A server's clock is its own. `token` is the server's bearer token. Raises NotAProject, InvalidSettings, CorruptStore, EngineUnavailable.
     """
     text = str(target)
     if text.startswith(("http://", "https://")):

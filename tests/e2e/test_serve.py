@@ -435,7 +435,7 @@ WRONG: list[tuple[str, Any, int, str]] = [
     ("/get-online-features", {"features": ["stats:trips"]}, 400, "driver_id"),
     ("/get-online-features", {**ASK, "entities": {"driver": [1]}}, 422, "driver_id"),
     ("/get-online-features", {**ASK, "entities": {"driver_id": ["1"]}}, 422, "int64"),
-    ("/get-online-features", {**ASK, "entities": {"driver_id": [1.0]}}, 422, "int64"),
+    ("/get-online-features", {**ASK, "entities": {"driver_id": [1.5]}}, 422, "int64"),
     ("/get-online-features", {**ASK, "entities": {"driver_id": [True]}}, 422, "int64"),
     ("/get-online-features", {**ASK, "entities": {"driver_id": [2**63]}}, 422, "int64"),
     ("/get-online-features", {**ASK, "entities": {"driver_id": [{"a": 1}]}}, 422, "int64"),

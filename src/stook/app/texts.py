@@ -35,6 +35,8 @@ def typed_columns(keys: Sequence[Column], columns: Mapping[str, Sequence[str]]) 
             raise SchemaMismatch(f"there is no join key {name!r}", hint=did_you_mean(name, types))
         dtype = types[name]
         array = pa.array(list(texts), pa.string())
+        if dtype not in (String, Bytes):
+            array = pc.if_else(pc.equal(array, ""), None, array)
         try:
             if dtype == Bytes:
                 array = array.cast(pa.binary())
@@ -45,7 +47,7 @@ def typed_columns(keys: Sequence[Column], columns: Mapping[str, Sequence[str]]) 
             elif dtype == Bool:
                 array = pc.utf8_lower(array).cast(pa.bool_())
             elif dtype != String:
-                array = pc.if_else(pc.equal(array, ""), None, array).cast(to_arrow(dtype))
+                array = array.cast(to_arrow(dtype))
         except pa.ArrowInvalid as error:
             raise SchemaMismatch(f"join key {name!r} is {dtype}: {error}", hint=f"write {dtype} values") from None
         typed[name] = array

@@ -74,7 +74,10 @@ class Wiring:
         self._lock = threading.RLock()
         self._opened: dict[str, Any] = {}
         running = cast("Clock", self._open("clock", parse_url("system:", settings.root, "clock")))
-        self.clock: Clock = running if clock is None else FrozenClock(to_us(clock, "clock"), running)
+        if clock is None:
+            self.clock: Clock = running
+        else:
+            self.clock = clock if isinstance(clock, Clock) else FrozenClock(to_us(clock, "clock"), running)
 
     @property
     def records(self) -> Records:

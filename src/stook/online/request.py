@@ -1,8 +1,8 @@
 """The entities of a request, checked: for each key column a list of exact Python values, or an Arrow array.
 
 It is a file of its own because everything a user can get wrong in a read is found here, before a store is asked.
-The read path calls it. It must never guess: `True` and `1.0` are no integers and `"1"` is none either; only
-Arrow, NumPy and DataFrame columns, which have a type, are conformed to the key's.
+The read path calls it. It must never guess: `True` is no integer and `"1"` is none either. A whole float is, as in
+label tables, since DataFrames turn integers into floats unasked.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _checked(values: list[Any] | pa.Array | pa.ChunkedArray, key: Column) -> lis
 def check_list(values: list[Any], key: Column) -> list[Any]:
     """The values, each exactly of the key's type or None; a new list.
 
-    Integers may be NumPy's, times and dates may be text. Raises SchemaMismatch naming key, row and type.
+    Integers may be NumPy's or whole floats, times and dates may be text. Raises SchemaMismatch naming key, row and type.
     """
     dtype = key.dtype
     kinds = set(map(type, values))
@@ -184,8 +184,10 @@ def _is_text(text: str) -> bool:
 
 
 def _integer(value: Any, dtype: DType) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError
+    if int(value) != value:
+        raise ValueError
     low, high = _INT_BOUNDS[dtype]
     if not low <= value <= high:
         raise ValueError

@@ -61,6 +61,7 @@ NOON = dt.datetime(2013, 10, 15, 12, tzinfo=dt.UTC)
         (dtypes.Int64, [1, None, -(2**63), 2**63 - 1], [1, None, -(2**63), 2**63 - 1]),
         (dtypes.Int8, [np.int64(5), -128], [5, -128]),
         (dtypes.UInt64, [2**64 - 1, 0], [2**64 - 1, 0]),
+        (dtypes.Int64, [1.0, None, np.float32(-2), 3], [1, None, -2, 3]),
         (dtypes.Bool, [True, np.bool_(False)], [True, False]),
         (dtypes.String, ["", "é\0", None], ["", "é\0", None]),
         (dtypes.Bytes, [b"", bytearray(b"a")], [b"", b"a"]),
@@ -80,7 +81,8 @@ def test_python_values_of_the_type_pass(dtype: DType, given: list[Any], kept: li
 @pytest.mark.parametrize(
     ("dtype", "value"),
     [
-        (dtypes.Int64, True), (dtypes.Int64, np.bool_(True)), (dtypes.Int64, 1.0), (dtypes.Int64, "1"),
+        (dtypes.Int64, True), (dtypes.Int64, np.bool_(True)), (dtypes.Int64, 1.5), (dtypes.Int64, float("inf")), (dtypes.Int64, 2.0**63),
+        (dtypes.Int64, "1"),
         (dtypes.Int64, 2**63), (dtypes.Int8, 128), (dtypes.UInt8, -1), (dtypes.Int64, float("nan")),
         (dtypes.Bool, 1), (dtypes.Bool, "true"), (dtypes.String, 1), (dtypes.String, b"a"), (dtypes.String, "\ud800"),
         (dtypes.Bytes, "a"), (dtypes.Date, NOON), (dtypes.Date, "yesterday"), (dtypes.Date, 15_000),

@@ -92,7 +92,8 @@ def _footer(path: str, size_bytes: int, mtime_ns: int) -> Footer:
     try:
         with pq.ParquetFile(path) as file:
             key = str(file.schema).partition("\n")[2]  # the first line is an address
-            return Footer(key, file.schema_arrow.remove_metadata())
+            schema = file.schema_arrow.remove_metadata()
+            return Footer(f"{key}{schema}", schema)  # Parquet tells some types of Arrow apart by metadata alone
     except (pa.ArrowException, OSError) as error:
         why = str(error).partition("\n")[0]
         raise SourceUnreadable(f"{path} is not a readable Parquet file: {why}", hint="write it again") from None

@@ -85,7 +85,7 @@ def _parquet_part(
         shape = shape_of(cursor, relation)
     schema = footer(files[0]).schema
     names = tuple(schema.names)  # DuckDB renames what differs only in case
-    arrow = [own if _is_rounded(own) else read for own, read in zip(schema.types, shape.arrow, strict=True)]
+    arrow = [own if _is_misread(own) else read for own, read in zip(schema.types, shape.arrow, strict=True)]
     ordinals = [file.ordinal for file in files]
     return Part(
         relation=_aliased(relation, len(names)),
@@ -94,9 +94,11 @@ def _parquet_part(
     )
 
 
-def _is_rounded(arrow: pa.DataType) -> bool:
-    """Whether DuckDB would read the type as doubles: such a column keeps its own, which nothing can be made of."""
-    return pa.types.is_decimal(arrow) and arrow.precision > dtypes.DECIMAL_PRECISION_MAX
+def _is_misread(arrow: pa.DataType) -> bool:
+    """Whether DuckDB would read the type as another one, wide decimals as doubles and durations as integers: such a
+    column keeps its own, which nothing can be made of."""
+    is_wide = pa.types.is_decimal(arrow) and arrow.precision > dtypes.DECIMAL_PRECISION_MAX
+    return is_wide or pa.types.is_duration(arrow)
 
 
 def _ordinal(ordinals: Sequence[int]) -> str:

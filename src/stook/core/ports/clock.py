@@ -6,9 +6,10 @@ a Clock. It must never sleep.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Clock(Protocol):
     """Wall time for data, monotonic time for durations."""
 
