@@ -25,7 +25,7 @@ from stook.core.predictions import PredictResult
 from stook.core.results import OnlineResult
 from stook.core.specs import Column
 from stook.edge.http import metrics
-from stook.edge.http.body import decode, read_body
+from stook.edge.http.body import decode
 from stook.edge.http.door import Door
 from stook.edge.http.messages import (
     HealthAnswer,
@@ -69,16 +69,16 @@ def json_response(answer: object, status: int = 200) -> Response:
 
 async def get_online_features(door: Door, request: Request) -> Response:
     """The features of entities as they are now."""
-    body = await read_body(request, door.body_limit_bytes)
-    message = decode(body, OnlineRequest, depth_max=door.depth_max)
-    arrow = ARROW in request.headers.get("accept", "")
-    rows = _row_count(message.entities, message.entity_rows)
-    features = len(message.features) if message.features is not None else 1
-    if rows <= INLINE_ROWS_MAX and rows * features <= INLINE_VALUES_MAX:
-        answer = _answer_online(door, message, arrow)
-    else:
-        answer = await door.short.run(_answer_online, door, message, arrow)
-    return Response(answer, media_type=ARROW if arrow else JSON)
+    async with door.bodies.read(request) as body:
+        message = decode(body, OnlineRequest, depth_max=door.depth_max)
+        arrow = ARROW in request.headers.get("accept", "")
+        rows = _row_count(message.entities, message.entity_rows)
+        features = len(message.features) if message.features is not None else 1
+        if rows <= INLINE_ROWS_MAX and rows * features <= INLINE_VALUES_MAX:
+            answer = _answer_online(door, message, arrow)
+        else:
+            answer = await door.short.run(_answer_online, door, message, arrow)
+        return Response(answer, media_type=ARROW if arrow else JSON)
 
 
 def _row_count(entities: Mapping[str, Sequence[Any]] | None, rows: Rows | None) -> int:
@@ -155,15 +155,15 @@ def arrow_stream(table: pa.Table, result: OnlineResult | None, facts: Mapping[by
 
 async def push(door: Door, request: Request) -> Response:
     """Pushes rows; durable and visible once answered. The body may be an Arrow stream (then `?view=NAME&to=both`)."""
-    body = await read_body(request, door.body_limit_bytes)
-    if request.headers.get("content-type", "").startswith(ARROW):
-        query = request.query_params
-        data: Any = read_arrow(body, door.body_limit_bytes)
-        name, to = _one_name(query.get("view"), query.get("push_source_name")), query.get("to", "both")
-    else:
-        message = decode(body, PushRequest, depth_max=door.depth_max)
-        name, to, data = _one_name(message.view, message.push_source_name), message.to, message.df
-    return json_response(await door.short.run(_push, door, name, data, to))
+    async with door.bodies.read(request) as body:
+        if request.headers.get("content-type", "").startswith(ARROW):
+            query = request.query_params
+            data: Any = read_arrow(body, door.bodies.limit_bytes)
+            name, to = _one_name(query.get("view"), query.get("push_source_name")), query.get("to", "both")
+        else:
+            message = decode(body, PushRequest, depth_max=door.depth_max)
+            name, to, data = _one_name(message.view, message.push_source_name), message.to, message.df
+        return json_response(await door.short.run(_push, door, name, data, to))
 
 
 def _one_name(view: str | None, source: str | None) -> str:
@@ -223,29 +223,29 @@ def _end(ours: str | None, feasts: str | None) -> str:
 
 async def materialize(door: Door, request: Request) -> Response:
     """Brings rows online; answers when all views are done."""
-    body = await read_body(request, door.body_limit_bytes)
-    message = decode(body, MaterializeRequest, depth_max=door.depth_max)
-    start = _either("start", message.start, "start_ts", message.start_ts)
-    end = _end(message.end, message.end_ts)
-    views = _either("views", message.views, "feature_views", message.feature_views)
+    async with door.bodies.read(request) as body:
+        message = decode(body, MaterializeRequest, depth_max=door.depth_max)
+        start = _either("start", message.start, "start_ts", message.start_ts)
+        end = _end(message.end, message.end_ts)
+        views = _either("views", message.views, "feature_views", message.feature_views)
 
-    def call() -> MaterializeAnswer:
-        return _materialized(door.platform.materialize(start, end, views, replace=message.replace))
+        def call() -> MaterializeAnswer:
+            return _materialized(door.platform.materialize(start, end, views, replace=message.replace))
 
-    return json_response(await door.long.run(call))
+        return json_response(await door.long.run(call))
 
 
 async def materialize_incremental(door: Door, request: Request) -> Response:
     """Brings online what came since the last run; answers when all views are done."""
-    body = await read_body(request, door.body_limit_bytes)
-    message = decode(body, IncrementalRequest, depth_max=door.depth_max)
-    end = _end(message.end, message.end_ts)
-    views = _either("views", message.views, "feature_views", message.feature_views)
+    async with door.bodies.read(request) as body:
+        message = decode(body, IncrementalRequest, depth_max=door.depth_max)
+        end = _end(message.end, message.end_ts)
+        views = _either("views", message.views, "feature_views", message.feature_views)
 
-    def call() -> MaterializeAnswer:
-        return _materialized(door.platform.materialize_incremental(end, views))
+        def call() -> MaterializeAnswer:
+            return _materialized(door.platform.materialize_incremental(end, views))
 
-    return json_response(await door.long.run(call))
+        return json_response(await door.long.run(call))
 
 
 def _materialized(done: Sequence[Any]) -> MaterializeAnswer:
@@ -268,11 +268,11 @@ def _materialized(done: Sequence[Any]) -> MaterializeAnswer:
 
 async def predict(door: Door, request: Request) -> Response:
     """Predictions of a deployment, with the features that were looked up."""
-    body = await read_body(request, door.body_limit_bytes)
-    message = decode(body, PredictRequest, depth_max=door.depth_max)
-    arrow = ARROW in request.headers.get("accept", "")
-    answer = await door.short.run(_predict, door, request.path_params["deployment"], message, arrow)
-    return Response(answer, media_type=ARROW if arrow else JSON)
+    async with door.bodies.read(request) as body:
+        message = decode(body, PredictRequest, depth_max=door.depth_max)
+        arrow = ARROW in request.headers.get("accept", "")
+        answer = await door.short.run(_predict, door, request.path_params["deployment"], message, arrow)
+        return Response(answer, media_type=ARROW if arrow else JSON)
 
 
 def _predict(door: Door, deployment: str, message: PredictRequest, arrow: bool) -> bytes:
@@ -408,6 +408,6 @@ async def v2_model_ready(door: Door, request: Request) -> Response:
 
 async def v2_infer(door: Door, request: Request) -> Response:
     """Answers tensors with tensors; no features are looked up."""
-    body = await read_body(request, door.body_limit_bytes)
-    message = decode(body, dict[str, Any], depth_max=door.depth_max)
-    return json_response(await door.short.run(door.platform.infer, request.path_params["deployment"], message))
+    async with door.bodies.read(request) as body:
+        message = decode(body, dict[str, Any], depth_max=door.depth_max)
+        return json_response(await door.short.run(door.platform.infer, request.path_params["deployment"], message))
