@@ -86,7 +86,7 @@ def parameters(path: str) -> list[str]:
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
-@pytest.mark.parametrize(("method", "path"), OPERATIONS, ids=lambda part: str(part))
+@pytest.mark.parametrize(("method", "path"), OPERATIONS, ids=str)
 def test_data_drawn_from_the_document(web: httpx.Client, method: str, path: str, mode: GenerationMode) -> None:
     operation = schema[path][method]
     described = DOCUMENT["paths"][path][method.lower()]
