@@ -249,8 +249,13 @@ class Running:
 
 
 def rss_mib(pid: int) -> int:
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found is not None, pid
+    return status_mib(pid, "VmRSS")
+
+
+def status_mib(pid: int, name: str) -> int:
+    """A line of a process's memory, such as VmRSS, in MiB."""
+    found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None, (pid, name)
     return int(found[1]) >> 10
 
 

@@ -39,6 +39,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 SUGGESTIONS_MAX = 3
+SUGGEST_AMONG_MAX = 2_000  # names of a request's own may be as many as its bytes
 SUGGEST_FOR_CHARACTERS_MAX = 512  # longer text is no misspelt name, and comparing it costs memory a character
 
 
@@ -215,7 +216,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(set(known))
     if not names:
         return "nothing is defined yet: run `stook apply`"
-    short = len(name) <= SUGGEST_FOR_CHARACTERS_MAX
+    short = len(name) <= SUGGEST_FOR_CHARACTERS_MAX and len(names) <= SUGGEST_AMONG_MAX
     close = get_close_matches(name, names, n=SUGGESTIONS_MAX, cutoff=0.6) if short else []
     if close:
         return f"did you mean {' or '.join(repr(n) for n in close)}?"

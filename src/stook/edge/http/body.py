@@ -21,7 +21,7 @@ from stook.core.errors import Busy, InvalidArgument, NotSupported, TooLarge, Too
 
 T = TypeVar("T")
 MIB: Final = 1 << 20
-HELD_FACTOR: Final = 16  # how many limits' worth of bodies one worker holds at once
+HELD_FACTOR: Final = 4  # how many limits' worth of bodies one worker holds at once
 BODY_WAIT_S: Final = 15.0  # for a body to come in, and a second more for each BODY_BYTES_PER_S of it
 BODY_BYTES_PER_S: Final = 32_768
 DISCARD_FACTOR: Final = 8  # how many limits' worth of a body too long is read away, so that the client reads our answer

@@ -71,6 +71,7 @@ class Door:
         self.document = document
         self.bodies = Bodies(serve.body_limit_mib << 20)
         self.depth_max = serve.json_depth_max
+        self.push_rows_max = serve.push_rows_max
         self.draining = False
         self.short = Threads(THREADS, WAITING_MAX, "http")
         self.long = Threads(LONG_THREADS, LONG_WAITING_MAX, "http-long")

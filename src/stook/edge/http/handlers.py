@@ -19,12 +19,13 @@ from stook._version import __version__
 from stook.core import dtypes
 from stook.core.arrow import from_arrow
 from stook.core.dtypes import DType
-from stook.core.errors import InvalidArgument, SchemaMismatch, TooLarge
+from stook.core.errors import InvalidArgument, TooLarge
 from stook.core.instants import to_rfc3339
 from stook.core.predictions import PredictResult
 from stook.core.results import OnlineResult
 from stook.core.specs import Column
 from stook.edge.http import metrics
+from stook.edge.http.arrowbody import read_arrow
 from stook.edge.http.body import decode
 from stook.edge.http.door import Door
 from stook.edge.http.messages import (
@@ -58,7 +59,7 @@ NOW_US: Final = b"stook.now_us"
 KEY_COLUMNS: Final = b"stook.key_columns"
 RELEASE: Final = b"stook.release"
 Rows = Sequence[Mapping[str, Any]]
-INFLATED_FACTOR: Final = 16  # how far a compressed Arrow body may unpack beyond the limit of bodies
+COLUMNS_MAX: Final = 10_000  # of one push
 INLINE_VALUES_MAX: Final = 64 * 64  # up to here reading takes less than handing the work to a thread
 
 
@@ -158,12 +159,24 @@ async def push(door: Door, request: Request) -> Response:
     async with door.bodies.read(request) as body:
         if request.headers.get("content-type", "").startswith(ARROW):
             query = request.query_params
-            data: Any = read_arrow(body, door.bodies.limit_bytes)
+            data: Any = read_arrow(body, door.bodies.limit_bytes, door.push_rows_max)
             name, to = _one_name(query.get("view"), query.get("push_source_name")), query.get("to", "both")
         else:
             message = decode(body, PushRequest, depth_max=door.depth_max)
             name, to, data = _one_name(message.view, message.push_source_name), message.to, message.df
+            _check_pushed(data, door.push_rows_max)
         return json_response(await door.short.run(_push, door, name, data, to))
+
+
+def _check_pushed(columns: Mapping[str, Sequence[Any]], rows_max: int) -> None:
+    rows = max(map(len, columns.values()), default=0)
+    if rows > rows_max:
+        raise TooLarge(
+            f"the push holds {rows} rows, over {rows_max}",
+            hint="push less at a time, or raise serve.push_rows_max in stook.toml",
+        )
+    if len(columns) > COLUMNS_MAX:
+        raise TooLarge(f"the push holds {len(columns)} columns, over {COLUMNS_MAX}", hint="name a view's columns only")
 
 
 def _one_name(view: str | None, source: str | None) -> str:
@@ -183,29 +196,6 @@ def _push(door: Door, name: str, data: Any, to: str) -> PushAnswer:
         }
     done = door.platform.push(name, data, to)
     return PushAnswer(done.rows, list(done.views), done.position)
-
-
-def read_arrow(body: bytes, limit_bytes: int) -> pa.Table:
-    """The table in an Arrow stream, read batch by batch. Raises SchemaMismatch, and TooLarge when it unpacks to more
-    than INFLATED_FACTOR times the body's limit."""
-    batches, size = [], 0
-    try:
-        with pa.ipc.open_stream(body) as reader:
-            for batch in reader:
-                size += batch.nbytes
-                if size > limit_bytes * INFLATED_FACTOR:
-                    raise TooLarge(f"the Arrow stream unpacks to over {size >> 20} MiB", hint="push less at a time")
-                batches.append(batch)
-            table = pa.Table.from_batches(batches, reader.schema)
-        table.validate(full=True)
-        names = table.column_names  # decoded here: a malformed name is the caller's mistake too
-        assert len(names) == table.num_columns
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        line = str(error).partition("\n")[0]
-        raise SchemaMismatch(
-            f"the body is not an Arrow stream: {line}", hint="write it with pyarrow.ipc.new_stream"
-        ) from None
-    return table
 
 
 def _either(name: str, ours: Any, other: str, feasts: Any) -> Any:

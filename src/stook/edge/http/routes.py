@@ -29,6 +29,8 @@ from stook.edge.http.handlers import json_response
 
 Handler = Callable[[Door, Request], Awaitable[Response]]
 OTHER: Final = "other"
+NAMED: Final = ((b"server", b"stook"),)  # else the server beneath names itself
+CLOSING: Final = (*NAMED, (b"connection", b"close"))
 _log: Final = logging.getLogger("stook.http")
 
 
@@ -84,8 +86,8 @@ def make_app(door: Door) -> ASGIApp:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         async def closing(message: Message) -> None:
-            if door.draining and message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"connection", b"close")]
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *(CLOSING if door.draining else NAMED)]
             await send(message)
 
         await starlette(scope, receive, closing)
