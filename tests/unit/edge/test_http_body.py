@@ -15,7 +15,7 @@ from stook.edge.http import body as bodies
 from stook.edge.http.body import Bodies, check_depth, decode
 from stook.edge.http.messages import MaterializeRequest, OnlineRequest, PushRequest
 from stook.edge.http.openapi import openapi
-from stook.edge.http.routes import ENDPOINTS
+from stook.edge.http.routes import ENDPOINTS, Endpoint
 
 
 @pytest.mark.parametrize("depth", [1, 31, 32])
@@ -87,6 +87,22 @@ def test_the_document_describes_every_route_and_every_reference_resolves() -> No
     assert referred <= set(document["components"]["schemas"])
     ids = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
     assert len(set(ids)) == len(ids)
+
+
+def test_the_document_says_what_may_be_sent_and_what_may_go_wrong() -> None:
+    paths = openapi()["paths"]
+    push = paths["/push"]["post"]
+    assert set(push["requestBody"]["content"]) == {"application/json", "application/vnd.apache.arrow.stream"}
+    assert {p["name"] for p in push["parameters"]} == {"view", "push_source_name", "to"}
+    assert {"401", "408", "413", "422", "429", "503"} <= set(push["responses"])
+    assert "Retry-After" in push["responses"]["429"]["headers"]
+    assert not {"401", "408", "413"} & set(paths["/health"]["get"]["responses"])
+
+
+@pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.path.startswith("/v2")], ids=lambda e: e.path)
+def test_the_inference_protocol_is_described_by_name(endpoint: Endpoint) -> None:
+    assert endpoint.answer is not None and issubclass(endpoint.answer, msgspec.Struct)
+    assert endpoint.method == "GET" or (endpoint.body is not None and issubclass(endpoint.body, msgspec.Struct))
 
 
 # --- reading -------------------------------------------------------------------------------------------------------
