@@ -44,6 +44,7 @@ from stook.edge.http.messages import (
 )
 from stook.edge.jsonvalues import (
     ages_json,
+    check_width,
     column_from_json,
     encode,
     statuses_json,
@@ -190,6 +191,8 @@ def _one_name(view: str | None, source: str | None) -> str:
 def _push(door: Door, name: str, data: Any, to: str) -> PushAnswer:
     if isinstance(data, dict):
         types = door.push_types(name)
+        for column in data.keys() - types.keys():  # the platform says what is wrong with the name
+            check_width(data[column], f"column {column!r}")
         data = {
             column: table_column(cells, types[column], f"column {column!r}") if column in types else cells
             for column, cells in data.items()
