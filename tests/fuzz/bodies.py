@@ -85,6 +85,7 @@ VALID: dict[str, list[Json]] = {
     ],
     "/push": [
         {"push_source_name": "typed", "df": TYPED},
+        *({"view": "types", "df": {"driver_id": [1], name: TYPED[name]}} for name in served.FIELDS),
         {"view": "types", "df": {"driver_id": ["1", 2], "big": ["7", None]}, "to": "online"},
         {"view": "stats", "df": {"driver_id": [500], "trips": [7]}, "to": "both"},
         {"view": "stats", "df": {"driver_id": [501], "event_timestamp": ["2024-05-01T11:00:00Z"]}, "to": "offline"},
@@ -168,6 +169,13 @@ def places(body: Json, before: tuple[str | int, ...] = ()) -> list[Place]:
     return found
 
 
+def at(body: Json, place: Place) -> Json:
+    """What is at a place."""
+    for step in place.steps:
+        body = body[step]
+    return body
+
+
 ALL_PIECES = [
     json.loads(text)
     for text in {
@@ -179,19 +187,23 @@ ALL_PIECES = [
 ]
 
 
+KINDS = ["number", "number", "number", "replace", "replace", "replace", "splice", "remove", "double", "rename", "wrap"]
+
+
 @st.composite
 def spoiled(draw: st.DrawFn, body: Json, changes_max: int = 3) -> Json:
     """A right body with up to so many places replaced, removed, doubled, renamed, or taken from another body."""
     body = copy.deepcopy(body)
-    for _ in range(draw(st.integers(0, changes_max))):
+    for _ in range(draw(st.sampled_from([0, 1, 1, changes_max - 1, changes_max]))):
         there = places(body)
         if not there:
             break
-        *way, last = draw(st.sampled_from(there)).steps
-        owner = body
-        for step in way:
-            owner = owner[step]
-        match draw(st.sampled_from(["replace", "replace", "replace", "splice", "remove", "double", "rename", "wrap"])):
+        leaves = [place for place in there if not isinstance(at(body, place), dict | list)]
+        *way, last = draw(st.sampled_from(leaves or there) | st.sampled_from(there)).steps
+        owner = at(body, Place(tuple(way)))
+        match draw(st.sampled_from(KINDS)):
+            case "number":
+                owner[last] = draw(st.sampled_from(NUMBERS))
             case "replace":
                 owner[last] = draw(VALUES)
             case "splice":

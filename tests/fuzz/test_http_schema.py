@@ -94,7 +94,7 @@ def test_data_drawn_from_the_document(web: httpx.Client, method: str, path: str,
         pytest.skip("there is nothing to be wrong")
 
     @with_seed(SEED)
-    @examples(12)
+    @examples(8)
     @given(st.data())
     def attempt(data: st.DataObject) -> None:
         case = data.draw(operation.as_strategy(generation_mode=mode))
@@ -123,12 +123,15 @@ def h11_takes(value: str) -> bool:
     return value.isprintable() and value == value.strip() and value.isascii()
 
 
+TRIES = {"/push": 300, "/get-online-features": 150, "/materialize": 25, "/materialize-incremental": 25}
+
+
 @pytest.mark.parametrize("path", bodies.VALID)
 def test_right_bodies_made_wrong(web: httpx.Client, path: str) -> None:
     statuses: Counter[int] = Counter()
 
     @with_seed(SEED)
-    @examples(150 if "materialize" not in path else 25)
+    @examples(TRIES.get(path, 100))
     @given(st.data())
     def attempt(data: st.DataObject) -> None:
         body = data.draw(st.sampled_from(bodies.VALID[path]).flatmap(bodies.spoiled))
