@@ -236,3 +236,14 @@ def test_the_answer_to_a_question_as_large_as_may_be(server: served.Running, web
     body = json.dumps({"features": features, "entities": {"driver_id": [1] * 10_000}}).encode()
     for accept in ("application/json", served.ARROW):
         assert ask(server, web, accept, body, url="/get-online-features", headers={"accept": accept}).status_code == 200
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 2**64, 10**30])
+def test_tensors_with_numbers_too_large_are_refused_in_our_words(web: httpx.Client, number: int) -> None:
+    tensors = [
+        {"name": "trips", "datatype": "INT64", "shape": [1], "data": [number]},
+        {"name": "speed", "datatype": "FP64", "shape": [1], "data": [1]},
+    ]
+    answer = web.post("/v2/models/late/infer", json={"inputs": tensors})
+    served.check_answer(answer)
+    assert answer.status_code == 422 and "too large" in answer.json()["error"]["message"]
