@@ -18,9 +18,10 @@ import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
+import msgspec
 
 import stook
 from stook.core import definitions, dtypes, errors, predictions, results, settings, statuses
@@ -371,7 +372,7 @@ def http_page() -> str:
                 (
                     f"`{e.method} {e.path}`",
                     (inspect.getdoc(e.handler) or "").partition("\n")[0],
-                    _message(e.body),
+                    _message(e.body) + (" or an Arrow stream" if e.arrow_body else ""),
                     _message(e.answer) + (" or an Arrow stream" if e.arrow else ""),
                 )
                 for e in routes.ENDPOINTS
@@ -381,8 +382,12 @@ def http_page() -> str:
     ]
     for name, cls in vars(messages).items():
         if inspect.isclass(cls) and cls.__module__ == messages.__name__:
-            rows = [(f"`{f}`", f"`{t}`") for f, t in cls.__annotations__.items()]
+            rows = [(f"`{f.encode_name}`", f"`{cls.__annotations__[f.name]}`") for f in msgspec.structs.fields(cls)]
             parts += [f"### {name}", text_of(cls), table(("field", "type"), rows)]
+    short = [
+        (f"`{name}`", f"`{kind}`".replace("typing.", "")) for name, kind in vars(messages).items() if get_args(kind)
+    ]
+    parts += ["## Short names", table(("name", "type"), short)]
     return "\n\n".join(parts) + "\n"
 
 

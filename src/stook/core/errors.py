@@ -18,6 +18,7 @@ The tree branches by what the reader should do::
     │   ├── SchemaMismatch        data does not have the declared columns or types
     │   ├── SourceUnreadable      a source is absent, empty or malformed
     │   ├── TooLarge              a body or batch is over its limit
+    │   ├── TooSlow               a body came in too slowly
     │   ├── Unauthorized          the token is missing or wrong
     │   ├── PickleRefused         loading code was not allowed
     │   ├── NotSupported          the engine declares that it cannot do this
@@ -38,6 +39,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 SUGGESTIONS_MAX = 3
+SUGGEST_AMONG_MAX = 2_000  # names of a request's own may be as many as its bytes
+SUGGEST_FOR_CHARACTERS_MAX = 512  # longer text is no misspelt name, and comparing it costs memory a character
 
 
 class StookError(Exception):
@@ -118,6 +121,12 @@ class TooLarge(CallerError):
     """A body, batch or nesting depth is over its limit."""
 
     code = "too_large"
+
+
+class TooSlow(CallerError):
+    """A request's body came in too slowly, or stopped coming."""
+
+    code = "too_slow"
 
 
 class Unauthorized(CallerError):
@@ -207,7 +216,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(set(known))
     if not names:
         return "nothing is defined yet: run `stook apply`"
-    close = get_close_matches(name, names, n=SUGGESTIONS_MAX, cutoff=0.6)
+    short = len(name) <= SUGGEST_FOR_CHARACTERS_MAX and len(names) <= SUGGEST_AMONG_MAX
+    close = get_close_matches(name, names, n=SUGGESTIONS_MAX, cutoff=0.6) if short else []
     if close:
         return f"did you mean {' or '.join(repr(n) for n in close)}?"
     shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")

@@ -36,6 +36,7 @@ from stook.core.statuses import NO_TIME, STATUS_NAMES
 
 Convert = Callable[[Any], Any]
 TYPES_KEPT_MAX: Final = 4_096
+SHOWN_BITS_MAX: Final = 256
 NON_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _WIDE: Final = (dtypes.Int64, dtypes.UInt64)
 _WIDE_NAMES: Final = frozenset(dtype.name for dtype in _WIDE)
@@ -210,18 +211,32 @@ def table_column(cells: list[Any], dtype: DType, what: str) -> Any:
     """As `column_from_json`, for a column of a table: text is taken for 64-bit integers, and unsigned ones come as
     an Arrow array, since Arrow alone takes no Python integer over 2**63 - 1."""
     column = column_from_json(cells, dtype, what, int64_text=True)
-    if dtype == dtypes.UInt64 and all(type(cell) is int and 0 <= cell < 1 << 64 for cell in column if cell is not None):
+    if isinstance(column, list):
+        check_width(column, what, unsigned=dtype == dtypes.UInt64)
+    if dtype == dtypes.UInt64 and all(type(cell) is int for cell in column if cell is not None):
         return pa.array(column, pa.uint64())
     return column
+
+
+def check_width(cells: list[Any], what: str, *, unsigned: bool = False) -> None:
+    """Raises SchemaMismatch naming `what` and the row of an integer that no column of 64 bits holds.
+
+    >>> check_width([1, -(2**63), "text"], "x")
+    """
+    low, high = (0, 1 << 64) if unsigned else (-(1 << 63), 1 << 63)
+    for row, cell in enumerate(cells):
+        if type(cell) is int and not low <= cell < high:
+            shown = str(cell) if cell.bit_length() <= SHOWN_BITS_MAX else f"an integer of {cell.bit_length()} bits"
+            kind = "uint64" if unsigned else "int64"
+            raise SchemaMismatch(f"{what} is {shown} in row {row}, beyond {kind}", hint="give decimals as text")
 
 
 def _nested_array(cells: list[Any], dtype: DType, what: str) -> pa.Array:
     arrow = to_arrow(dtype)
     try:
         built = column_of(cells, dtype, arrow)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        line = str(error).partition("\n")[0]
-        raise SchemaMismatch(f"{what} is not {dtype}: {line}", hint=_hint(dtype)) from None
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):  # whose text would show Python's own words
+        raise SchemaMismatch(f"{what} is not {dtype}: a value inside does not fit", hint=_hint(dtype)) from None
     if built.type != arrow:
         raise SchemaMismatch(f"{what} holds {built.type}, not {dtype}", hint=_hint(dtype))
     return built

@@ -25,6 +25,7 @@ STATUSES: Final[dict[type[StookError], int]] = {
     errors.UnknownObject: 404,
     errors.IncompatibleChange: 409,
     errors.Conflict: 409,
+    errors.TooSlow: 408,
     errors.TooLarge: 413,
     errors.InvalidDefinition: 422,
     errors.SchemaMismatch: 422,
@@ -34,6 +35,7 @@ STATUSES: Final[dict[type[StookError], int]] = {
     errors.Busy: 429,
     errors.TryAgain: 503,
 }
+TEXT_CHARACTERS_MAX: Final = 1_000  # of a message or hint: what it repeats of the call may be as long as a body
 HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -74,7 +76,14 @@ def error_json(code: str, message: str, hint: str = "") -> dict[str, dict[str, s
     >>> error_json("not_found", "there is no /x")
     {'error': {'code': 'not_found', 'message': 'there is no /x', 'hint': ''}}
     """
-    return {"error": {"code": code, "message": message, "hint": hint}}
+    return {"error": {"code": code, "message": _shortened(message), "hint": _shortened(hint)}}
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= TEXT_CHARACTERS_MAX:
+        return text
+    half = TEXT_CHARACTERS_MAX // 2
+    return f"{text[:half]} ... {text[-half:]}"
 
 
 def body_of(error: StookError) -> dict[str, dict[str, str]]:

@@ -233,8 +233,9 @@ def _column(tensor: _Tensor, column: Column) -> pa.ChunkedArray:
         if tensor.datatype == "BYTES":
             array = _of_text(array, column.dtype, what)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        why = "a number is too large" if isinstance(error, OverflowError) else first_line(error)  # else Python's words
         raise SchemaMismatch(
-            f"{what} is not all {tensor.datatype}: {first_line(error)}", hint=f"input {column.name!r} is {column.dtype}"
+            f"{what} is not all {tensor.datatype}: {why}", hint=f"input {column.name!r} is {column.dtype}"
         ) from None
     if isinstance(column.dtype, Vector):
         flat = conform(array, column.dtype.element, what).combine_chunks()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
 import msgspec
 import pytest
+from starlette.requests import Request
 
-from stook.core.errors import InvalidArgument, TooLarge
-from stook.edge.http.body import check_depth, decode
+from stook.core.errors import Busy, InvalidArgument, NotSupported, TooLarge, TooSlow
+from stook.edge.http import body as bodies
+from stook.edge.http.body import Bodies, check_depth, decode
 from stook.edge.http.messages import MaterializeRequest, OnlineRequest, PushRequest
 from stook.edge.http.openapi import openapi
-from stook.edge.http.routes import ENDPOINTS
+from stook.edge.http.routes import ENDPOINTS, Endpoint
 
 
 @pytest.mark.parametrize("depth", [1, 31, 32])
@@ -83,3 +87,86 @@ def test_the_document_describes_every_route_and_every_reference_resolves() -> No
     assert referred <= set(document["components"]["schemas"])
     ids = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
     assert len(set(ids)) == len(ids)
+
+
+def test_the_document_says_what_may_be_sent_and_what_may_go_wrong() -> None:
+    paths = openapi()["paths"]
+    push = paths["/push"]["post"]
+    assert set(push["requestBody"]["content"]) == {"application/json", "application/vnd.apache.arrow.stream"}
+    assert {p["name"] for p in push["parameters"]} == {"view", "push_source_name", "to"}
+    assert {"401", "408", "413", "422", "429", "503"} <= set(push["responses"])
+    assert "Retry-After" in push["responses"]["429"]["headers"]
+    assert not {"401", "408", "413"} & set(paths["/health"]["get"]["responses"])
+
+
+@pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.path.startswith("/v2")], ids=lambda e: e.path)
+def test_the_inference_protocol_is_described_by_name(endpoint: Endpoint) -> None:
+    assert endpoint.answer is not None and issubclass(endpoint.answer, msgspec.Struct)
+    assert endpoint.method == "GET" or (endpoint.body is not None and issubclass(endpoint.body, msgspec.Struct))
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+def sent(*chunks: bytes, stops: bool = False, headers: dict[str, str] | None = None) -> Request:
+    """A request whose body comes in these pieces; `stops`: and then nothing more, forever."""
+    left = list(chunks)
+
+    async def receive() -> dict[str, Any]:
+        if not left and stops:
+            await asyncio.Event().wait()
+        piece = left.pop(0) if left else b""
+        return {"type": "http.request", "body": piece, "more_body": bool(left) or stops}
+
+    raw = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    return Request({"type": "http", "method": "POST", "path": "/", "headers": raw}, receive)
+
+
+async def whole(held: Bodies, request: Request) -> bytes:
+    async with held.read(request) as body:
+        return body
+
+
+def test_a_body_in_pieces_is_put_together() -> None:
+    assert asyncio.run(whole(Bodies(4), sent(b"a", b"", b"bcd"))) == b"abcd"
+    with pytest.raises(TooLarge):
+        asyncio.run(whole(Bodies(4), sent(b"abc", b"de")))
+
+
+def test_a_body_that_stops_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "BODY_WAIT_S", 0.05)
+    held = Bodies(1 << 20)
+    with pytest.raises(TooSlow, match="after 4 bytes"):
+        asyncio.run(asyncio.wait_for(whole(held, sent(b"half", stops=True)), 5))
+    assert held._held_bytes == 0
+
+
+def test_bodies_held_are_bounded_together_and_let_go() -> None:
+    held = Bodies(10)
+
+    async def attempt() -> None:
+        async with AsyncExitStack() as stack:
+            for _ in range(bodies.HELD_FACTOR):
+                await stack.enter_async_context(held.read(sent(b"x" * held.limit_bytes)))
+            with pytest.raises(Busy) as caught:
+                await whole(held, sent(b"x"))
+            assert caught.value.retry_after_s
+        assert held._held_bytes == 0
+        assert await whole(held, sent(b"x")) == b"x"
+
+    asyncio.run(attempt())
+
+
+def test_a_refused_body_is_not_counted_as_held() -> None:
+    held = Bodies(10)
+    for request in (sent(b"x" * 8, b"x" * 8), sent(b"x" * 200), sent(b"x", headers={"content-encoding": "gzip"})):
+        with pytest.raises((TooLarge, NotSupported)):
+            asyncio.run(whole(held, request))
+        assert held._held_bytes == 0
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br, gzip", "x"])
+def test_an_encoded_body_is_refused_by_name(encoding: str) -> None:
+    with pytest.raises(NotSupported, match=encoding):
+        asyncio.run(whole(Bodies(10), sent(b"x", headers={"content-encoding": encoding})))
+    assert asyncio.run(whole(Bodies(10), sent(b"x", headers={"content-encoding": "Identity"}))) == b"x"

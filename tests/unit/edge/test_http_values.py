@@ -29,11 +29,12 @@ from stook import (
     UInt64,
     Vector,
 )
+from stook.core import dtypes
 from stook.core.arrow import to_arrow
 from stook.core.dtypes import DType
 from stook.core.errors import SchemaMismatch
 from stook.core.statuses import NO_TIME
-from stook.edge.jsonvalues import ages_json, column_from_json, statuses_json, times_json, values_json
+from stook.edge.jsonvalues import ages_json, column_from_json, statuses_json, table_column, times_json, values_json
 
 BIG = 2**63 - 1
 CASES: list[tuple[DType, Any, str]] = [
@@ -125,3 +126,26 @@ def test_times_of_lists_and_arrays_are_spelled_alike() -> None:
 def test_statuses_and_ages_of_lists_and_arrays_are_spelled_alike() -> None:
     assert bytes(statuses_json(np.array([0, 4], np.uint8))) == bytes(statuses_json([0, 4])) == b'["PRESENT","ERROR"]'
     assert bytes(ages_json(np.array([0, NO_TIME]), 1_000_000)) == bytes(ages_json([0, NO_TIME], 1_000_000))
+
+
+@pytest.mark.parametrize(
+    "dtype", [dtypes.Int64, dtypes.Int8, dtypes.UInt64, dtypes.Float64, dtypes.String, dtypes.Bool]
+)
+@pytest.mark.parametrize("cell", [2**64, -(2**63) - 1, 10**400])
+def test_integers_beyond_64_bits_are_refused_in_our_words(dtype: dtypes.DType, cell: int) -> None:
+    with pytest.raises(SchemaMismatch, match=r"column 'x' is .* in row 1") as caught:
+        table_column([1, cell], dtype, "column 'x'")
+    assert "Python" not in caught.value.message and len(caught.value.message) < 300
+
+
+def test_negative_beside_wide_integers_are_refused_in_our_words() -> None:
+    for dtype in (dtypes.Int64, dtypes.UInt64):
+        with pytest.raises(SchemaMismatch, match="column 'x'"):
+            table_column([-1, 2**64 - 1], dtype, "column 'x'")
+
+
+def test_what_does_not_fit_inside_is_refused_in_our_words() -> None:
+    place = dtypes.Struct({"lat": dtypes.Float64, "when": dtypes.Timestamp})
+    with pytest.raises(SchemaMismatch, match="column 'x' is not struct") as caught:
+        table_column([{"lat": 2**63, "when": "2024-05-01T00:00:00Z"}], place, "column 'x'")
+    assert "datetime" not in caught.value.message

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from stook.client.transport import remote_error
@@ -17,7 +19,7 @@ def every_class() -> list[type[StookError]]:
     return [kind for kind in kinds if kind.__module__ == "stook.core.errors"]
 
 
-ALLOWED = {400, 401, 404, 409, 413, 422, 429, 500, 503}
+ALLOWED = {400, 401, 404, 408, 409, 413, 422, 429, 500, 503}
 
 
 @pytest.mark.parametrize("kind", every_class())
@@ -52,3 +54,18 @@ def test_internals_stay_inside() -> None:
 def test_retry_after_is_whole_seconds_and_never_zero() -> None:
     assert wire.headers_of(errors.Busy("x", retry_after_s=0.0)) == {"Retry-After": "1"}
     assert wire.headers_of(errors.Busy("x", retry_after_s=1.2)) == {"Retry-After": "2"}
+
+
+def test_what_a_call_said_is_not_repeated_at_any_length() -> None:
+    said = wire.body_of(errors.InvalidArgument("no " + "x" * 1_000_000 + " here", hint="y" * 1_000_000))["error"]
+    assert said["message"].startswith("no xx") and said["message"].endswith("xx here")
+    assert all(len(text) < 1_100 for text in said.values())
+
+
+def test_nothing_is_suggested_for_a_name_as_long_as_a_body() -> None:
+    started = time.perf_counter()
+    for _ in range(3):
+        assert errors.did_you_mean("stats" * 1_000_000, ["stats" * 1_000, "trips"]).startswith("there is:")
+    many = [f"column_{number}" for number in range(300_000)]
+    assert errors.did_you_mean("driver_id", many).startswith("there is:")
+    assert time.perf_counter() - started < 3  # comparing took seconds each

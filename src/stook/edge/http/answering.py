@@ -16,13 +16,14 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.embed import Server
 
 from stook.app import Platform, open_platform
 from stook.edge.http.door import Door
-from stook.edge.http.listening import listeners, shut_door
+from stook.edge.http.listening import drop_who_reads_nothing, shut_door
 from stook.edge.http.openapi import openapi
 from stook.edge.http.orders import WorkerOrder
 from stook.edge.http.routes import make_app
@@ -31,6 +32,8 @@ from stook.edge.http.upkeep import Upkeep
 DRAIN_S: Final = 0.5
 LISTEN_POLL_S: Final = 0.005
 BACKLOG: Final = 1_024
+CONNECTIONS_MAX: Final = 1_024  # of one worker; more wait to be accepted
+REQUEST_WAIT_S: Final = 30  # for a connection's next request to come, to the end of its headers
 
 
 def answer(order: WorkerOrder, when_ready: Callable[[], None]) -> None:
@@ -51,6 +54,9 @@ async def _serve(platform: Platform, order: WorkerOrder, when_ready: Callable[[]
         interface=Interfaces.ASGINL,
         websockets=False,
         backlog=BACKLOG,
+        backpressure=CONNECTIONS_MAX,
+        http=HTTPModes.http1,  # where HTTP/2 is offered too, a connection that says nothing is kept forever
+        http1_settings=HTTP1Settings(header_read_timeout=REQUEST_WAIT_S * 1_000),
         log_level=LogLevels.error,
     )
     loop = asyncio.get_running_loop()
@@ -63,17 +69,9 @@ async def _serve(platform: Platform, order: WorkerOrder, when_ready: Callable[[]
 
     loop.add_signal_handler(signal.SIGTERM, drain)
     serving = asyncio.create_task(server.serve())
-    while not serving.done() and not _close_all(order.port):  # noqa: ASYNC110  the server beneath has no such event
+    while not serving.done() and not drop_who_reads_nothing(order.port):  # noqa: ASYNC110  the server beneath has no such event
         await asyncio.sleep(LISTEN_POLL_S)
     if not serving.done():
         when_ready()
     await serving
     await loop.run_in_executor(None, door.close)
-
-
-def _close_all(port: int) -> int:
-    """How many sockets listen on the port."""
-    found = listeners(port)
-    for listener in found:
-        listener.close()
-    return len(found)

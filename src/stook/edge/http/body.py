@@ -6,18 +6,24 @@ limits that hold for any client. Handlers call it. It must never keep more of a 
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
 from starlette.requests import Request
 
-from stook.core.errors import InvalidArgument, TooLarge, Unauthorized
+from stook.core.errors import Busy, InvalidArgument, NotSupported, TooLarge, TooSlow, Unauthorized
 
 T = TypeVar("T")
 MIB: Final = 1 << 20
+HELD_FACTOR: Final = 4  # how many limits' worth of bodies one worker holds at once
+BODY_WAIT_S: Final = 15.0  # for a body to come in, and a second more for each BODY_BYTES_PER_S of it
+BODY_BYTES_PER_S: Final = 32_768
 DISCARD_FACTOR: Final = 8  # how many limits' worth of a body too long is read away, so that the client reads our answer
 _STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # possessive: no frame a character
 _OPEN, _CLOSE = np.zeros(256, np.int8), np.zeros(256, np.int8)
@@ -39,24 +45,61 @@ def check_token(request: Request, token: str) -> None:
         )
 
 
-async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """The whole body, also of a chunked request. Raises TooLarge, after reading a bounded rest away."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size <= limit_bytes:
-            chunks.append(chunk)
-        else:
-            chunks.clear()
-            if size > limit_bytes * DISCARD_FACTOR:
-                break
-    if size > limit_bytes:
-        raise TooLarge(
-            f"the body is over the limit of {limit_bytes // MIB} MiB",
-            hint="send less at a time, or raise serve.body_limit_mib in stook.toml",
-        )
-    return b"".join(chunks)
+class Bodies:
+    """The bodies that one worker holds: each within a limit, all within HELD_FACTOR limits, none waited for forever."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self._held_bytes = 0
+
+    @asynccontextmanager
+    async def read(self, request: Request) -> AsyncIterator[bytes]:
+        """The whole body, also of a chunked request, counted as held while inside.
+
+        Raises TooLarge and Busy, after reading a bounded rest away, TooSlow, NotSupported for a body that is encoded.
+        """
+        encoding = request.headers.get("content-encoding", "identity")
+        if encoding.strip().lower() not in ("", "identity"):
+            raise NotSupported(
+                f"the body is encoded as {encoding!r}", hint="send it as it is, without Content-Encoding"
+            )
+        chunks: list[bytes] = []
+        try:
+            yield await self._collect(request, chunks)
+        finally:
+            self._held_bytes -= sum(map(len, chunks))
+
+    async def _collect(self, request: Request, chunks: list[bytes]) -> bytes:
+        """Appends to `chunks` what is held, and counts it."""
+        size, crowded = 0, False
+        started_s = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout_at(started_s + BODY_WAIT_S) as patience:
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    crowded = crowded or self._held_bytes + len(chunk) > self.limit_bytes * HELD_FACTOR
+                    if size <= self.limit_bytes and not crowded:
+                        chunks.append(chunk)
+                        self._held_bytes += len(chunk)
+                    else:
+                        self._held_bytes -= sum(map(len, chunks))
+                        chunks.clear()
+                        if size > self.limit_bytes * DISCARD_FACTOR:
+                            break
+                    patience.reschedule(started_s + BODY_WAIT_S + size / BODY_BYTES_PER_S)
+        except TimeoutError:
+            raise TooSlow(
+                f"the body stopped, or came too slowly, after {size} bytes",
+                hint=f"send all of it, at {BODY_BYTES_PER_S >> 10} KiB a second or more",
+            ) from None
+        if size > self.limit_bytes:
+            raise TooLarge(
+                f"the body is over the limit of {self.limit_bytes // MIB} MiB",
+                hint="send less at a time, or raise serve.body_limit_mib in stook.toml",
+            )
+        if crowded:
+            raise Busy("too many large bodies are being answered", hint="repeat it later, or start more workers")
+        return b"".join(chunks)
 
 
 def decode(body: bytes, shape: type[T], *, depth_max: int) -> T:

@@ -21,6 +21,7 @@ from stook.core.dtypes import DType
 from stook.core.errors import Busy, InvalidArgument, InvalidDefinition, UnknownFeature
 from stook.core.names import check_column, check_name
 from stook.core.specs import ViewSpec
+from stook.edge.http.body import Bodies
 from stook.edge.http.messages import FeatureSet, OnlineRequest
 
 T = TypeVar("T")
@@ -68,8 +69,9 @@ class Door:
         self.platform = platform
         self.token = token
         self.document = document
-        self.body_limit_bytes = serve.body_limit_mib << 20
+        self.bodies = Bodies(serve.body_limit_mib << 20)
         self.depth_max = serve.json_depth_max
+        self.push_rows_max = serve.push_rows_max
         self.draining = False
         self.short = Threads(THREADS, WAITING_MAX, "http")
         self.long = Threads(LONG_THREADS, LONG_WAITING_MAX, "http-long")

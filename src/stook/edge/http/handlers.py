@@ -19,13 +19,14 @@ from stook._version import __version__
 from stook.core import dtypes
 from stook.core.arrow import from_arrow
 from stook.core.dtypes import DType
-from stook.core.errors import InvalidArgument, SchemaMismatch, TooLarge
+from stook.core.errors import InvalidArgument, TooLarge
 from stook.core.instants import to_rfc3339
 from stook.core.predictions import PredictResult
 from stook.core.results import OnlineResult
 from stook.core.specs import Column
 from stook.edge.http import metrics
-from stook.edge.http.body import decode, read_body
+from stook.edge.http.arrowbody import read_arrow
+from stook.edge.http.body import decode
 from stook.edge.http.door import Door
 from stook.edge.http.messages import (
     HealthAnswer,
@@ -43,6 +44,7 @@ from stook.edge.http.messages import (
 )
 from stook.edge.jsonvalues import (
     ages_json,
+    check_width,
     column_from_json,
     encode,
     statuses_json,
@@ -58,7 +60,7 @@ NOW_US: Final = b"stook.now_us"
 KEY_COLUMNS: Final = b"stook.key_columns"
 RELEASE: Final = b"stook.release"
 Rows = Sequence[Mapping[str, Any]]
-INFLATED_FACTOR: Final = 16  # how far a compressed Arrow body may unpack beyond the limit of bodies
+COLUMNS_MAX: Final = 10_000  # of one push
 INLINE_VALUES_MAX: Final = 64 * 64  # up to here reading takes less than handing the work to a thread
 
 
@@ -69,16 +71,16 @@ def json_response(answer: object, status: int = 200) -> Response:
 
 async def get_online_features(door: Door, request: Request) -> Response:
     """The features of entities as they are now."""
-    body = await read_body(request, door.body_limit_bytes)
-    message = decode(body, OnlineRequest, depth_max=door.depth_max)
-    arrow = ARROW in request.headers.get("accept", "")
-    rows = _row_count(message.entities, message.entity_rows)
-    features = len(message.features) if message.features is not None else 1
-    if rows <= INLINE_ROWS_MAX and rows * features <= INLINE_VALUES_MAX:
-        answer = _answer_online(door, message, arrow)
-    else:
-        answer = await door.short.run(_answer_online, door, message, arrow)
-    return Response(answer, media_type=ARROW if arrow else JSON)
+    async with door.bodies.read(request) as body:
+        message = decode(body, OnlineRequest, depth_max=door.depth_max)
+        arrow = ARROW in request.headers.get("accept", "")
+        rows = _row_count(message.entities, message.entity_rows)
+        features = len(message.features) if message.features is not None else 1
+        if rows <= INLINE_ROWS_MAX and rows * features <= INLINE_VALUES_MAX:
+            answer = _answer_online(door, message, arrow)
+        else:
+            answer = await door.short.run(_answer_online, door, message, arrow)
+        return Response(answer, media_type=ARROW if arrow else JSON)
 
 
 def _row_count(entities: Mapping[str, Sequence[Any]] | None, rows: Rows | None) -> int:
@@ -155,15 +157,27 @@ def arrow_stream(table: pa.Table, result: OnlineResult | None, facts: Mapping[by
 
 async def push(door: Door, request: Request) -> Response:
     """Pushes rows; durable and visible once answered. The body may be an Arrow stream (then `?view=NAME&to=both`)."""
-    body = await read_body(request, door.body_limit_bytes)
-    if request.headers.get("content-type", "").startswith(ARROW):
-        query = request.query_params
-        data: Any = read_arrow(body, door.body_limit_bytes)
-        name, to = _one_name(query.get("view"), query.get("push_source_name")), query.get("to", "both")
-    else:
-        message = decode(body, PushRequest, depth_max=door.depth_max)
-        name, to, data = _one_name(message.view, message.push_source_name), message.to, message.df
-    return json_response(await door.short.run(_push, door, name, data, to))
+    async with door.bodies.read(request) as body:
+        if request.headers.get("content-type", "").startswith(ARROW):
+            query = request.query_params
+            data: Any = read_arrow(body, door.bodies.limit_bytes, door.push_rows_max)
+            name, to = _one_name(query.get("view"), query.get("push_source_name")), query.get("to", "both")
+        else:
+            message = decode(body, PushRequest, depth_max=door.depth_max)
+            name, to, data = _one_name(message.view, message.push_source_name), message.to, message.df
+            _check_pushed(data, door.push_rows_max)
+        return json_response(await door.short.run(_push, door, name, data, to))
+
+
+def _check_pushed(columns: Mapping[str, Sequence[Any]], rows_max: int) -> None:
+    rows = max(map(len, columns.values()), default=0)
+    if rows > rows_max:
+        raise TooLarge(
+            f"the push holds {rows} rows, over {rows_max}",
+            hint="push less at a time, or raise serve.push_rows_max in stook.toml",
+        )
+    if len(columns) > COLUMNS_MAX:
+        raise TooLarge(f"the push holds {len(columns)} columns, over {COLUMNS_MAX}", hint="name a view's columns only")
 
 
 def _one_name(view: str | None, source: str | None) -> str:
@@ -177,35 +191,14 @@ def _one_name(view: str | None, source: str | None) -> str:
 def _push(door: Door, name: str, data: Any, to: str) -> PushAnswer:
     if isinstance(data, dict):
         types = door.push_types(name)
+        for column in data.keys() - types.keys():  # the platform says what is wrong with the name
+            check_width(data[column], f"column {column!r}")
         data = {
             column: table_column(cells, types[column], f"column {column!r}") if column in types else cells
             for column, cells in data.items()
         }
     done = door.platform.push(name, data, to)
     return PushAnswer(done.rows, list(done.views), done.position)
-
-
-def read_arrow(body: bytes, limit_bytes: int) -> pa.Table:
-    """The table in an Arrow stream, read batch by batch. Raises SchemaMismatch, and TooLarge when it unpacks to more
-    than INFLATED_FACTOR times the body's limit."""
-    batches, size = [], 0
-    try:
-        with pa.ipc.open_stream(body) as reader:
-            for batch in reader:
-                size += batch.nbytes
-                if size > limit_bytes * INFLATED_FACTOR:
-                    raise TooLarge(f"the Arrow stream unpacks to over {size >> 20} MiB", hint="push less at a time")
-                batches.append(batch)
-            table = pa.Table.from_batches(batches, reader.schema)
-        table.validate(full=True)
-        names = table.column_names  # decoded here: a malformed name is the caller's mistake too
-        assert len(names) == table.num_columns
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        line = str(error).partition("\n")[0]
-        raise SchemaMismatch(
-            f"the body is not an Arrow stream: {line}", hint="write it with pyarrow.ipc.new_stream"
-        ) from None
-    return table
 
 
 def _either(name: str, ours: Any, other: str, feasts: Any) -> Any:
@@ -223,29 +216,29 @@ def _end(ours: str | None, feasts: str | None) -> str:
 
 async def materialize(door: Door, request: Request) -> Response:
     """Brings rows online; answers when all views are done."""
-    body = await read_body(request, door.body_limit_bytes)
-    message = decode(body, MaterializeRequest, depth_max=door.depth_max)
-    start = _either("start", message.start, "start_ts", message.start_ts)
-    end = _end(message.end, message.end_ts)
-    views = _either("views", message.views, "feature_views", message.feature_views)
+    async with door.bodies.read(request) as body:
+        message = decode(body, MaterializeRequest, depth_max=door.depth_max)
+        start = _either("start", message.start, "start_ts", message.start_ts)
+        end = _end(message.end, message.end_ts)
+        views = _either("views", message.views, "feature_views", message.feature_views)
 
-    def call() -> MaterializeAnswer:
-        return _materialized(door.platform.materialize(start, end, views, replace=message.replace))
+        def call() -> MaterializeAnswer:
+            return _materialized(door.platform.materialize(start, end, views, replace=message.replace))
 
-    return json_response(await door.long.run(call))
+        return json_response(await door.long.run(call))
 
 
 async def materialize_incremental(door: Door, request: Request) -> Response:
     """Brings online what came since the last run; answers when all views are done."""
-    body = await read_body(request, door.body_limit_bytes)
-    message = decode(body, IncrementalRequest, depth_max=door.depth_max)
-    end = _end(message.end, message.end_ts)
-    views = _either("views", message.views, "feature_views", message.feature_views)
+    async with door.bodies.read(request) as body:
+        message = decode(body, IncrementalRequest, depth_max=door.depth_max)
+        end = _end(message.end, message.end_ts)
+        views = _either("views", message.views, "feature_views", message.feature_views)
 
-    def call() -> MaterializeAnswer:
-        return _materialized(door.platform.materialize_incremental(end, views))
+        def call() -> MaterializeAnswer:
+            return _materialized(door.platform.materialize_incremental(end, views))
 
-    return json_response(await door.long.run(call))
+        return json_response(await door.long.run(call))
 
 
 def _materialized(done: Sequence[Any]) -> MaterializeAnswer:
@@ -268,11 +261,11 @@ def _materialized(done: Sequence[Any]) -> MaterializeAnswer:
 
 async def predict(door: Door, request: Request) -> Response:
     """Predictions of a deployment, with the features that were looked up."""
-    body = await read_body(request, door.body_limit_bytes)
-    message = decode(body, PredictRequest, depth_max=door.depth_max)
-    arrow = ARROW in request.headers.get("accept", "")
-    answer = await door.short.run(_predict, door, request.path_params["deployment"], message, arrow)
-    return Response(answer, media_type=ARROW if arrow else JSON)
+    async with door.bodies.read(request) as body:
+        message = decode(body, PredictRequest, depth_max=door.depth_max)
+        arrow = ARROW in request.headers.get("accept", "")
+        answer = await door.short.run(_predict, door, request.path_params["deployment"], message, arrow)
+        return Response(answer, media_type=ARROW if arrow else JSON)
 
 
 def _predict(door: Door, deployment: str, message: PredictRequest, arrow: bool) -> bytes:
@@ -408,6 +401,6 @@ async def v2_model_ready(door: Door, request: Request) -> Response:
 
 async def v2_infer(door: Door, request: Request) -> Response:
     """Answers tensors with tensors; no features are looked up."""
-    body = await read_body(request, door.body_limit_bytes)
-    message = decode(body, dict[str, Any], depth_max=door.depth_max)
-    return json_response(await door.short.run(door.platform.infer, request.path_params["deployment"], message))
+    async with door.bodies.read(request) as body:
+        message = decode(body, dict[str, Any], depth_max=door.depth_max)
+        return json_response(await door.short.run(door.platform.infer, request.path_params["deployment"], message))

@@ -26,6 +26,7 @@ from stook.core.errors import Busy, InvalidArgument
 
 BIND_WAIT_S: Final = 1.5  # a killed server's workers end within this
 BIND_PAUSE_S: Final = 0.05
+UNREAD_WAIT_S: Final = 30.0
 SO_ATTACH_FILTER: Final = 26  # Linux, asm-generic/socket.h
 _DROP_ALL: Final = struct.pack("HBBI", 0x06, 0, 0, 0)  # one classic BPF instruction: return 0, keep no packet
 _DESCRIPTORS: Final = Path("/dev/fd")
@@ -110,6 +111,18 @@ def _listens(candidate: socket.socket, port: int) -> bool:
         return bool(accepts) and candidate.family != socket.AF_UNIX and candidate.getsockname()[1] == port
     except OSError:
         return False
+
+
+def drop_who_reads_nothing(port: int) -> int:
+    """Lets the kernel end connections whose client takes nothing of its answer for UNREAD_WAIT_S, where it can.
+
+    Connections accepted from now on inherit it from their listener. How many sockets listen is answered.
+    """
+    found = listeners(port)
+    for listener in found:
+        with listener, suppress(OSError, AttributeError):  # TCP_USER_TIMEOUT is Linux's
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_WAIT_S * 1_000))
+    return len(found)
 
 
 def shut_door(port: int) -> None:

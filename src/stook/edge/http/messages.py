@@ -7,12 +7,16 @@ refused by msgspec from these declarations alone.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-Cells = list[Any]
 Columns = dict[str, list[Any]]
+Status = Literal["PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE", "ERROR"]
+Datatype = Literal[
+    "BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "FP32", "FP64", "BYTES"
+]
+Length = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class FeatureSet(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -82,7 +86,7 @@ class ColumnAnswer(msgspec.Struct):
     """One column, in the order of the entity rows."""
 
     values: list[Any]
-    statuses: list[Literal["PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE", "ERROR"]]
+    statuses: list[Status]
     event_timestamps: list[str | None]
     ages: list[float | None]
 
@@ -133,7 +137,7 @@ class PredictAnswer(msgspec.Struct):
     predictions: list[Any]
     release: str
     features: Columns
-    statuses: dict[str, list[str]]
+    statuses: dict[str, list[Status]]
     event_timestamps: dict[str, list[str | None]]
     ages: dict[str, list[float | None]]
 
@@ -168,6 +172,83 @@ class ObjectsAnswer(msgspec.Struct):
     """All stored objects of a kind, by name."""
 
     objects: list[ObjectAnswer]
+
+
+class InferServer(msgspec.Struct, rename={"stook": "version"}):
+    """The server, in the words of the Open Inference Protocol."""
+
+    name: str
+    stook: str
+    extensions: list[str]
+
+
+class InferLive(msgspec.Struct):
+    """The process answers."""
+
+    live: bool
+
+
+class InferReady(msgspec.Struct):
+    """The registry and the online store answer."""
+
+    ready: bool
+
+
+class InferModelReady(msgspec.Struct):
+    """Whether a deployment can answer."""
+
+    name: str
+    ready: bool
+
+
+class TensorShape(msgspec.Struct):
+    """An input or output of a model; -1 stands for the number of rows."""
+
+    name: str
+    datatype: Datatype
+    shape: list[int]
+
+
+class InferModel(msgspec.Struct):
+    """A deployment's model. Inputs without a tensor form (lists, structs, maps) are left out."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorShape]
+    outputs: list[TensorShape]
+
+
+class Tensor(msgspec.Struct):
+    """Values in row order, flat or nested as `shape` is: `[rows]` or `[rows, columns]`. `null` is a missing value."""
+
+    name: str
+    datatype: Datatype
+    shape: Annotated[list[Length], msgspec.Meta(min_length=1, max_length=2)]
+    data: list[Any]
+
+
+class OutputName(msgspec.Struct):
+    """An output asked for."""
+
+    name: Literal["predictions"]
+
+
+class InferRequest(msgspec.Struct):
+    """The model's inputs, a tensor each by name, or all in one. Fields not named here are ignored."""
+
+    inputs: Annotated[list[Tensor], msgspec.Meta(min_length=1)]
+    id: str | None = None
+    outputs: list[OutputName] | None = None
+
+
+class InferAnswer(msgspec.Struct):
+    """One output, `predictions`; `id` where the request had one."""
+
+    model_name: str
+    model_version: str
+    outputs: list[Tensor]
+    id: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class ErrorDetail(msgspec.Struct):

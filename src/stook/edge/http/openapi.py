@@ -20,6 +20,24 @@ from stook.edge.http.routes import ENDPOINTS, Endpoint
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _BINARY: Final = {ARROW: {"schema": {"type": "string", "format": "binary"}}}
 
+_LIMITS: Final = (
+    "At most `serve.body_limit_mib` MiB (16 where nothing else is said), sent without Content-Encoding; JSON nests at "
+    "most `serve.json_depth_max` levels (32)."
+)
+_FAILURES: Final = {
+    "400": ("The call is not as it must be.", ""),
+    "401": ("The bearer token is missing or wrong.", "WWW-Authenticate"),
+    "404": ("Something that the call names is not there.", ""),
+    "408": ("The body stopped, or came too slowly.", ""),
+    "413": ("The body, or what it holds, is over a limit.", ""),
+    "422": ("The call is well formed, and what it holds is not of the declared names or types.", ""),
+    "429": ("Too much is asked at once; repeat it.", "Retry-After"),
+    "503": ("Something else changed it first, or an engine does not answer; repeat it.", "Retry-After"),
+    "4XX": ("The call has to change.", ""),
+    "5XX": ("The server failed.", ""),
+}
+_OF_BODIES: Final = ("408", "413", "422")
+
 
 def openapi(endpoints: Sequence[Endpoint] = ENDPOINTS) -> dict[str, Any]:
     """The OpenAPI 3.1 document.
@@ -51,18 +69,41 @@ def _operation(endpoint: Endpoint, named: dict[str, Any]) -> dict[str, Any]:
         content = {JSON: {"schema": named[str(endpoint.answer)]}}
     if endpoint.arrow:
         content |= _BINARY
-    failed = {"description": "The call failed.", "content": {JSON: {"schema": named[str(ErrorAnswer)]}}}
     operation: dict[str, Any] = {
         "operationId": getattr(endpoint.handler, "__name__", endpoint.path),
         "summary": summary,
-        "responses": {"200": {"description": "Done.", "content": content}, "4XX": failed, "5XX": failed},
+        "responses": {"200": {"description": "Done.", "content": content}, **_failures(endpoint, named)},
         "security": [{"token": []}] if endpoint.token else [],
     }
-    parameters = _PARAMETER.findall(endpoint.path)
+    text = {"type": "string"}
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {**text, "minLength": 1}}
+        for name in _PARAMETER.findall(endpoint.path)
+    ]
+    parameters += [
+        {"name": name, "in": "query", "schema": text, "description": "Beside an Arrow stream; see the JSON body."}
+        for name in endpoint.query
+    ]
     if parameters:
-        operation["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in parameters
-        ]
+        operation["parameters"] = parameters
     if endpoint.body is not None:
-        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": named[str(endpoint.body)]}}}
+        bodies = {JSON: {"schema": named[str(endpoint.body)]}}
+        if endpoint.arrow_body:
+            bodies |= _BINARY
+        operation["requestBody"] = {"required": True, "description": _LIMITS, "content": bodies}
     return operation
+
+
+def _failures(endpoint: Endpoint, named: dict[str, Any]) -> dict[str, Any]:
+    """What may go wrong, by status. 4XX and 5XX stand for the rest: every one of them has the same shape."""
+    content = {JSON: {"schema": named[str(ErrorAnswer)]}}
+    found: dict[str, Any] = {}
+    for status, (text, header) in _FAILURES.items():
+        if status in _OF_BODIES and endpoint.body is None:
+            continue
+        if status == "401" and not endpoint.token:
+            continue
+        found[status] = {"description": text, "content": content}
+        if header:
+            found[status]["headers"] = {header: {"schema": {"type": "string"}}}
+    return found

@@ -29,6 +29,8 @@ from stook.edge.http.handlers import json_response
 
 Handler = Callable[[Door, Request], Awaitable[Response]]
 OTHER: Final = "other"
+NAMED: Final = ((b"server", b"stook"),)  # else the server beneath names itself
+CLOSING: Final = (*NAMED, (b"connection", b"close"))
 _log: Final = logging.getLogger("stook.http")
 
 
@@ -36,7 +38,8 @@ _log: Final = logging.getLogger("stook.http")
 class Endpoint:
     """One row of the table. `body` and `answer` are message types (None: no body; an answer in another format).
 
-    `arrow`: the answer comes as an Arrow stream when asked for. `token` False: answers without one.
+    `arrow`: the answer comes as an Arrow stream when asked for. `arrow_body`: the body may be one; then `query` names
+    what a JSON body would hold beside it. `token` False: answers without one.
     """
 
     method: str
@@ -45,6 +48,8 @@ class Endpoint:
     body: type | None = None
     answer: type | None = None
     arrow: bool = False
+    arrow_body: bool = False
+    query: tuple[str, ...] = ()
     token: bool = True
 
 
@@ -52,7 +57,10 @@ ENDPOINTS: Final = (
     Endpoint(
         "POST", "/get-online-features", handlers.get_online_features, messages.OnlineRequest, messages.OnlineAnswer, arrow=True
     ),
-    Endpoint("POST", "/push", handlers.push, messages.PushRequest, messages.PushAnswer),
+    Endpoint(
+        "POST", "/push", handlers.push, messages.PushRequest, messages.PushAnswer, arrow_body=True,
+        query=("view", "push_source_name", "to"),
+    ),
     Endpoint("POST", "/materialize", handlers.materialize, messages.MaterializeRequest, messages.MaterializeAnswer),
     Endpoint(
         "POST", "/materialize-incremental", handlers.materialize_incremental,
@@ -65,12 +73,12 @@ ENDPOINTS: Final = (
     Endpoint("GET", "/ready", handlers.ready, None, messages.ReadyAnswer),
     Endpoint("GET", "/metrics", handlers.show_metrics),
     Endpoint("GET", "/openapi.json", handlers.show_openapi, None, dict[str, Any]),
-    Endpoint("GET", "/v2", handlers.v2_server, None, dict[str, Any]),
-    Endpoint("GET", "/v2/health/live", handlers.v2_live, None, dict[str, bool]),
-    Endpoint("GET", "/v2/health/ready", handlers.v2_ready, None, dict[str, bool]),
-    Endpoint("GET", "/v2/models/{deployment}", handlers.v2_model, None, dict[str, Any]),
-    Endpoint("GET", "/v2/models/{deployment}/ready", handlers.v2_model_ready, None, dict[str, Any]),
-    Endpoint("POST", "/v2/models/{deployment}/infer", handlers.v2_infer, dict[str, Any], dict[str, Any]),
+    Endpoint("GET", "/v2", handlers.v2_server, None, messages.InferServer),
+    Endpoint("GET", "/v2/health/live", handlers.v2_live, None, messages.InferLive),
+    Endpoint("GET", "/v2/health/ready", handlers.v2_ready, None, messages.InferReady),
+    Endpoint("GET", "/v2/models/{deployment}", handlers.v2_model, None, messages.InferModel),
+    Endpoint("GET", "/v2/models/{deployment}/ready", handlers.v2_model_ready, None, messages.InferModelReady),
+    Endpoint("POST", "/v2/models/{deployment}/infer", handlers.v2_infer, messages.InferRequest, messages.InferAnswer),
 )  # fmt: skip
 
 
@@ -84,8 +92,8 @@ def make_app(door: Door) -> ASGIApp:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         async def closing(message: Message) -> None:
-            if door.draining and message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"connection", b"close")]
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *(CLOSING if door.draining else NAMED)]
             await send(message)
 
         await starlette(scope, receive, closing)
