@@ -27,3 +27,19 @@ KEY: pytest.StashKey[set[Record]] = pytest.StashKey()
 def record_of(config: pytest.Config) -> set[Record]:
     """The records of this run."""
     return config.stash.setdefault(KEY, set())
+
+
+@dataclass(frozen=True)
+class Caught:
+    """A planted bug and the test that noticed it."""
+
+    bug: str
+    test: str
+
+
+CAUGHT: pytest.StashKey[set[Caught]] = pytest.StashKey()
+
+
+def caught_of(config: pytest.Config) -> set[Caught]:
+    """The planted bugs that were noticed in this run."""
+    return config.stash.setdefault(CAUGHT, set())

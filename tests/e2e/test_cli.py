@@ -195,6 +195,7 @@ def test_sources_that_cannot_be_read(project: Path) -> None:
     assert [v["name"] for v in answer("-C", project, "feature-views", "list")] == ["driver_stats"]
 
 
+@pytest.mark.case(41)
 def test_a_source_that_vanished_harms_nothing_stored(project: Path) -> None:
     run("-C", project, "materialize-incremental", "now")
     (project / "data" / "driver_stats.parquet").unlink()
@@ -211,6 +212,7 @@ def test_a_folder_that_is_no_project(tmp_path: Path) -> None:
     assert "is not possible" in refusal("-C", tmp_path, "init", "1st")
 
 
+@pytest.mark.case(62)
 def test_a_damaged_or_newer_store_is_refused_and_left_alone(project: Path) -> None:
     store = project / ".stook" / "records.db"
     with sqlite3.connect(store) as connection:
@@ -240,6 +242,7 @@ runpy.run_module("stook", run_name="__main__")
 """
 
 
+@pytest.mark.case(41)
 def test_a_full_disk_is_said_and_harms_nothing(project: Path, tmp_path: Path) -> None:
     """Files of this process may not grow beyond 64 KiB, which a full disk looks like to every store."""
     run("-C", project, "materialize-incremental", "now")

@@ -77,6 +77,7 @@ def online(p: Any, feature: str, *ids: int) -> list[Any]:
     return p.get_online_features([feature], entities={"driver_id": list(ids)}).to_dict()[feature.split(":")[1]]  # type: ignore[no-any-return]
 
 
+@pytest.mark.case(55)
 def test_all_statuses_tell_why(root: Path) -> None:
     """Case 55, and 37: what is expired is withheld, with its age."""
     with at(root) as p:
@@ -90,6 +91,7 @@ def test_all_statuses_tell_why(root: Path) -> None:
     assert result.ages["rate"] == [2 * 86_400.0, 86_400.0, None, 4 * 86_400.0, None]
 
 
+@pytest.mark.case(38)
 def test_ttl_takes_effect_on_stored_rows(root: Path) -> None:
     """Case 38."""
     with at(root) as p:
@@ -102,6 +104,7 @@ def test_ttl_takes_effect_on_stored_rows(root: Path) -> None:
         assert online(p, "stats:rate", 1, 2) == [None, 0.3]
 
 
+@pytest.mark.case(24)
 def test_a_push_known_or_dated_later_waits_for_its_time(root: Path) -> None:
     """Case 24."""
     later = NOON + timedelta(hours=2)
@@ -118,6 +121,7 @@ def test_a_push_known_or_dated_later_waits_for_its_time(root: Path) -> None:
         assert online(p, "clicks:n", 1, 2, 3) == [1, 2, None]
 
 
+@pytest.mark.case(3, 4, 10, 11)
 def test_history_keeps_order_duplicates_and_unmatched_rows(root: Path) -> None:
     """Cases 3, 10, 11 and 16: every row comes back, once, in its order."""
     labels = pd.DataFrame(
@@ -136,6 +140,7 @@ def test_history_keeps_order_duplicates_and_unmatched_rows(root: Path) -> None:
         assert got.to_df()["trips"].dtype == pd.Int64Dtype()
 
 
+@pytest.mark.case(12)
 def test_the_same_view_twice_under_two_keys(root: Path) -> None:
     """Case 12."""
     service = FeatureService(
@@ -150,6 +155,7 @@ def test_the_same_view_twice_under_two_keys(root: Path) -> None:
         assert p.get_historical_features(labels, "pair").to_arrow()["other__rate"].to_pylist() == [0.3]
 
 
+@pytest.mark.case(9)
 def test_a_training_set_is_rebuilt_byte_for_byte(root: Path) -> None:
     """Case 9: as known at a time, whatever was corrected since; the manifest says so."""
     labels = pa.table({"driver_id": [1, 2], "event_timestamp": [NOON, NOON]})
@@ -168,6 +174,7 @@ def test_a_training_set_is_rebuilt_byte_for_byte(root: Path) -> None:
         assert first.reads[0].source is not None and first.reads[0].source.files[0].digest
 
 
+@pytest.mark.case(63)
 def test_stored_rows_survive_a_changed_schema(root: Path) -> None:
     """Cases 50 and 63: added, dropped and widened features, also for pushes already folded into history."""
     with at(root) as p:
@@ -188,6 +195,7 @@ def test_stored_rows_survive_a_changed_schema(root: Path) -> None:
             p.apply([clicks])
 
 
+@pytest.mark.case(61)
 def test_a_dropped_view_leaves_nothing_to_its_successor(root: Path) -> None:
     """Case 61."""
     with at(root) as p:
@@ -238,6 +246,7 @@ def test_delta_and_csv_are_sources(root: Path) -> None:
         assert online(p, "d:rate", 5) == [0.1]
 
 
+@pytest.mark.case(12)
 def test_a_view_without_entities(root: Path) -> None:
     world = FeatureView("world", schema=[Field("mood", String), Field("seen", Timestamp)], source=PushSource("moods"))
     with at(root) as p:

@@ -291,6 +291,7 @@ def test_many_rows_answer_as_few_do(web: httpx.Client) -> None:
             assert {name: cells[row : row + 1] for name, cells in many_column.items()} == few_column
 
 
+@pytest.mark.case(51)
 def test_every_type_goes_in_by_push_and_out_again_in_the_same_words(web: httpx.Client) -> None:
     names = [n for n in TYPED if n not in ("driver_id", "event_timestamp")]
     answer = online(web, features=[f"types:{n}" for n in names], entities={"driver_id": [1]})
@@ -472,6 +473,7 @@ WRONG: list[tuple[str, Any, int, str]] = [
 
 
 @pytest.mark.parametrize(("path", "body", "status", "says"), WRONG, ids=lambda v: str(v)[:60])
+@pytest.mark.case(52)
 def test_a_mistake_gets_one_clear_answer(web: httpx.Client, path: str, body: Any, status: int, says: str) -> None:
     answer = web.post(path, json=body)
     error = error_of(answer, status)
@@ -526,6 +528,7 @@ def test_mistakes_leave_the_server_well(web: httpx.Client) -> None:
 
 @pytest.mark.parametrize("ids", [[1], [1, 3, 9999, None], list(range(100))], ids=len)
 @pytest.mark.parametrize("features", ["ranking", ["stats:rate", "stats:trips"], types, [stats[["city"]]]], ids=str)
+@pytest.mark.case(51, 55)
 def test_remote_answers_what_embedded_answers(remote: Any, embedded: Any, features: Any, ids: list[Any]) -> None:
     there = remote.get_online_features(features, entities={"driver_id": ids})
     here = embedded.get_online_features(features, entities={"driver_id": ids})

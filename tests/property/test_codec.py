@@ -13,6 +13,7 @@ import struct
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
@@ -141,6 +142,7 @@ def read_both(
 
 @settings(max_examples=300, deadline=None)
 @given(tables())
+@pytest.mark.case(42, 43, 44, 45, 46, 47, 48)
 def test_what_is_written_reads_back(drawn: tuple[tuple[Column, ...], list[dict[str, Any]]]) -> None:
     columns, rows = drawn
     view = view_of(columns)
@@ -158,6 +160,7 @@ def test_what_is_written_reads_back(drawn: tuple[tuple[Column, ...], list[dict[s
 
 @settings(max_examples=60, deadline=None)
 @given(tables(rows_max=6), st.data())
+@pytest.mark.case(49)
 def test_slices_and_chunks_encode_alike(
     drawn: tuple[tuple[Column, ...], list[dict[str, Any]]], data: st.DataObject
 ) -> None:
@@ -181,6 +184,7 @@ def widened(dtype: DType) -> list[DType]:
 
 @settings(max_examples=200, deadline=None)
 @given(tables(), tables(), st.data())
+@pytest.mark.case(63)
 def test_rows_of_older_schemas_read_in_the_current_types(
     drawn: tuple[tuple[Column, ...], list[dict[str, Any]]],
     other: tuple[tuple[Column, ...], list[dict[str, Any]]],
@@ -263,6 +267,7 @@ def comparable(key: list[Any]) -> list[Any]:
 @example(([dtypes.String, dtypes.String], ["", "a"], ["a", ""]))
 @example(([dtypes.String, dtypes.Bool], ["a\0", False], ["a", True]))
 @example(([dtypes.String], ["\u00e9"], ["e\u0301"]))
+@pytest.mark.case(13)
 def test_key_bytes_compare_as_the_keys_do(drawn: tuple[list[DType], list[Any], list[Any]]) -> None:
     types, first, second = drawn
     one, two = encode_one(types, first), encode_one(types, second)

@@ -64,6 +64,7 @@ def expected(found: list[tuple[object, ...] | None]) -> list[tuple[object, ...]]
 @pytest.mark.parametrize("mode", ["newest knowledge", "known by", "by its own time", "by another column"])
 @given(case=cases(), ttl_us=ttls(), data=st.data())
 @SETTINGS
+@pytest.mark.case(1, 2, 3, 4, 5, 6, 7, 8, 16, 17)
 def test_a_join_equals_the_oracle(
     engine: Engine, mode: str, case: Case, ttl_us: int | None, data: st.DataObject
 ) -> None:
@@ -82,6 +83,7 @@ def test_a_join_equals_the_oracle(
 
 @given(one=cases(), other=cases(), data=st.data())
 @settings(SETTINGS, max_examples=20)
+@pytest.mark.case(12)
 def test_views_joined_together_equal_views_joined_alone(
     engine: Engine, one: Case, other: Case, data: st.DataObject
 ) -> None:
@@ -105,6 +107,7 @@ def test_views_joined_together_equal_views_joined_alone(
 
 @given(case=cases(), window=windows(), batch_rows=st.integers(1, 5), data=st.data())
 @SETTINGS
+@pytest.mark.case(28)
 def test_the_newest_rows_equal_the_oracles(
     engine: Engine, case: Case, window: object, batch_rows: int, data: st.DataObject
 ) -> None:
@@ -140,6 +143,7 @@ def by_content(rows: list[HistoryRow]) -> list[HistoryRow]:
 
 @given(case=cases(pushes=False), data=st.data())
 @settings(SETTINGS, max_examples=30)
+@pytest.mark.case(7)
 def test_a_query_breaks_ties_by_content(query_engine: Engine, case: Case, data: st.DataObject) -> None:
     engine = query_engine
     drawn = data.draw(labels(case, equal_limits=True))

@@ -89,6 +89,7 @@ def plan_of(views: dict[str, ViewSpec]) -> ReadPlan:
     now_us=st.integers(0, 6),
     entities=st.lists(key_of("b"), min_size=1, max_size=6),
 )
+@pytest.mark.case(26, 27, 32, 33, 34, 36, 54)
 def test_the_read_path_is_the_oracle(
     store: KeyValue,
     batches: list[list[Write]],

@@ -104,12 +104,14 @@ def test_what_fits_passes_unchanged(values: pa.Array, dtype: DType, expected: li
         (pa.array([1], pa.duration("s")), Int64),
     ],
 )
+@pytest.mark.case(15, 47, 48)
 def test_what_would_change_is_refused_by_name(values: pa.Array, dtype: DType) -> None:
     with pytest.raises(SchemaMismatch, match="column 'x'") as caught:
         conform(values, dtype, "column 'x'")
     assert caught.value.hint
 
 
+@pytest.mark.case(18)
 def test_null_and_nan_stay_apart() -> None:
     """Case 18."""
     found = conform(pa.array([None, float("nan"), -0.0]), Float64, "x")
@@ -117,6 +119,7 @@ def test_null_and_nan_stay_apart() -> None:
     assert np.signbit(found[2].as_py()) and np.isnan(found[1].as_py())
 
 
+@pytest.mark.case(49)
 def test_slices_and_chunks_are_taken_whole() -> None:
     """Case 49."""
     chunked = pa.chunked_array([pa.array([0, 1, 2])[1:], pa.array([], pa.int64()), pa.array([3, None])])
@@ -137,6 +140,7 @@ def test_slices_and_chunks_are_taken_whole() -> None:
         (pa.array(["1970-01-01T01:00:00+01:00"]), [0], [0]),
     ],
 )
+@pytest.mark.case(22)
 def test_times_round_so_that_nothing_leaks(values: pa.Array, up: list[int], down: list[int]) -> None:
     """Cases 21 and 22: features round up, labels down."""
     chunked = pa.chunked_array([values])
@@ -144,6 +148,7 @@ def test_times_round_so_that_nothing_leaks(values: pa.Array, up: list[int], down
     assert event_micros(chunked, "t", round_up=False)[0].to_pylist() == down
 
 
+@pytest.mark.case(21)
 def test_daylight_saving_overlap_is_two_instants() -> None:
     """Case 21."""
     berlin = ZoneInfo("Europe/Berlin")

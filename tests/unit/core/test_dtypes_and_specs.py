@@ -95,6 +95,7 @@ def test_widening_is_a_partial_order(a: DType, b: DType, c: DType) -> None:
         lambda: FeatureService("s", ["v:x"]),  # type: ignore[list-item]
     ],
 )
+@pytest.mark.case(5)
 def test_wrong_definitions_are_refused_with_a_mend(make: Any) -> None:
     with pytest.raises(InvalidDefinition) as caught:
         make()

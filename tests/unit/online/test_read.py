@@ -162,6 +162,7 @@ def test_two_views_may_type_one_request_column_differently(copies: int) -> None:
 
 
 @SIZES
+@pytest.mark.case(62)
 def test_a_row_of_a_schema_not_known_here_asks_to_repeat(copies: int) -> None:
     newer = make_view(schemas=[Schema(1, (TRIPS,)), Schema(2, (TRIPS, CITY))])
     store = MemoryKeyValue()
@@ -202,6 +203,7 @@ def damage(kind: str, value: bytes) -> bytes:
 
 @SIZES
 @pytest.mark.parametrize("kind", ["short header", "short body", "short variable part", "ends", "text"])
+@pytest.mark.case(53)
 def test_damaged_rows_are_reported_not_answered(kind: str, copies: int) -> None:
     view = make_view()
     ((key, value),) = encode_rows(view, rows(1, id=[1], trips=[1], city=["Bonn"])).rows
@@ -234,6 +236,7 @@ def test_variable_columns_that_cross_are_reported(copies: int) -> None:
 
 
 @SIZES
+@pytest.mark.case(62)
 def test_rows_of_a_newer_format_say_so(copies: int) -> None:
     view = make_view()
     ((key, value),) = encode_rows(view, rows(1, id=[1], trips=[1], city=["Bonn"])).rows
@@ -242,6 +245,7 @@ def test_rows_of_a_newer_format_say_so(copies: int) -> None:
         PreparedRead(plan_of(whole(view)), Fixed(held), FrozenClock(0))({"id": [1] * copies})
 
 
+@pytest.mark.case(53)
 def test_a_closed_store_raises() -> None:
     class Gone(MemoryKeyValue):
         def get_many(self, reads: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[bytes | None]]:
@@ -256,6 +260,7 @@ def test_views_that_are_not_online_are_refused_when_prepared() -> None:
         PreparedRead(plan_of(whole(make_view(online=False))), MemoryKeyValue(), FrozenClock(0))
 
 
+@pytest.mark.case(43)
 def test_float_bits_survive_both_ways() -> None:
     """NaN payloads, -0.0, denormals and infinities, bit by bit (hard case 43)."""
     bits = np.array([0x7FF8000000000123, 0x8000000000000000, 1, 0xFFF0000000000000, 0xFFF8DEADBEEF0001], np.uint64)
@@ -294,6 +299,7 @@ def test_entities_of_every_form_find_the_same_rows() -> None:
             assert result.to_arrow()["id"].to_pylist() == times
 
 
+@pytest.mark.case(13)
 def test_long_keys_are_compared_whole() -> None:
     """A row under the same shortened key but with another full key is not this entity's."""
     view = make_view("long", [Column("id", TEXT)])

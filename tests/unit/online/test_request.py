@@ -47,6 +47,7 @@ def ask(entities: Any = None, rows: Any = None, keys: tuple[Column, ...] = KEYS)
         (None, [{"driver_id": 1, "x": "a"}], SchemaMismatch, "has no key column 'city'"),
     ],
 )  # fmt: skip
+@pytest.mark.case(52)
 def test_mistakes_are_named(entities: Any, rows: Any, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         ask(entities, rows)
@@ -90,6 +91,7 @@ def test_python_values_of_the_type_pass(dtype: DType, given: list[Any], kept: li
         (dtypes.Timestamp, pd.Timestamp(1, unit="ns")),
     ],
 )  # fmt: skip
+@pytest.mark.case(15)
 def test_values_of_another_type_are_refused_with_key_row_and_type(dtype: DType, value: object) -> None:
     with pytest.raises(SchemaMismatch, match=f"key 'k' is .* in row 1, not {dtype}") as caught:
         check_list([None, value], Column("k", dtype))

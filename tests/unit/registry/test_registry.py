@@ -51,6 +51,7 @@ def test_an_apply_that_is_refused_changes_nothing(registry: Registry) -> None:
     assert registry.records.revision() == 1 and "extra" not in registry.catalogue(fresh=True).entities
 
 
+@pytest.mark.case(59)
 def test_two_applies_at_once_are_both_kept(tmp_path: Path) -> None:
     """Case 59."""
     views = [
