@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from stook.core.definitions import Definition
+from stook.core.definitions import Definition, PushSource
 from stook.core.errors import Conflict, IncompatibleChange, InvalidArgument, UnknownObject, did_you_mean
 from stook.core.ports.clock import Clock
 from stook.core.ports.records import ABSENT, Change, Delete, Put, Record, Records
@@ -82,9 +82,8 @@ class Registry:
                 )
             if not plan.changes:
                 return plan
-            revisions = {(r.kind, r.name): r.revision for r in records}
             try:
-                self.records.commit([self._put(d.kind, d.name, d.spec, revisions) for d in plan.changes])
+                self.records.commit(self._commit(plan, records))
             except Conflict:
                 if attempt == APPLY_ATTEMPTS - 1:
                     raise
@@ -92,6 +91,16 @@ class Registry:
             self.catalogue(fresh=True)
             return plan
         raise AssertionError("unreachable")
+
+    def _commit(self, plan: RegistryPlan, records: list[Record]) -> list[Change]:
+        """The plan's changes, and unchanged what they refer to: written as it was, at the revision it was seen at, so
+        that an apply or delete beside this one cannot change or take away what this one was decided on."""
+        stored = {(r.kind, r.name): r for r in records}
+        revisions = {key: record.revision for key, record in stored.items()}
+        changed = {(d.kind, d.name) for d in plan.changes}
+        relied_on = {key for d in plan.changes for key in references(d.kind, d.name, d.spec or {})} - changed
+        puts = [self._put(d.kind, d.name, d.spec, revisions) for d in plan.changes]
+        return puts + [Put(*key, stored[key].spec, revisions[key]) for key in sorted(relied_on & stored.keys())]
 
     def _put(self, kind: str, name: str, spec: dict[str, Any] | None, revisions: dict[tuple[str, str], int]) -> Change:
         assert spec is not None
@@ -131,6 +140,17 @@ class Registry:
         self.records.commit([Delete(kind, name, record.revision)])
         self.catalogue(fresh=True)
         return ViewSpec.from_spec(name, record.spec) if kind == VIEW else None
+
+
+def references(kind: str, name: str, spec: dict[str, Any]) -> set[tuple[str, str]]:
+    """(kind, name) of the declarations that one refers to."""
+    if kind == SERVICE:
+        return {(VIEW, projection["view"]) for projection in spec["features"]}
+    if kind != VIEW:
+        return set()
+    view = ViewSpec.from_spec(name, spec)
+    sources = {(PUSH_SOURCE, view.source.name)} if isinstance(view.source, PushSource) else set()
+    return {(ENTITY, entity) for entity in view.entities} | sources
 
 
 def prune_order(undeclared: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
