@@ -53,16 +53,19 @@ class Ended:
 class Stage:
     """Runs scripts in children of one process; strikes them where `run` says.
 
-    `effect` is strace's word for what happens: `signal=SIGKILL`, or `error=ENOSPC`. `calls` is what can be struck.
+    `effect` is strace's word for what happens: `signal=SIGKILL`, or `error=ENOSPC`; without one there is no strace, and
+    nothing can be struck. `calls` is what can be.
     """
 
-    def __init__(self, effect: str, *, calls: tuple[str, ...] = CALLS, number: int = NUMBER) -> None:
+    def __init__(self, effect: str | None, *, calls: tuple[str, ...] = CALLS, number: int = NUMBER) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._number = number
-        trace = Path(self._folder.name) / "trace"
-        inject = f"inject={','.join('?' + name for name in calls)}:{effect}:when={number}"
-        command = ["strace", "-f", "-ff", "-qq", "-o", str(trace), "-e", f"trace={','.join('?' + c for c in calls)}"]
-        command += ["-e", inject, sys.executable, "-W", "ignore", __file__]
+        command = [sys.executable, "-W", "ignore", __file__]
+        if effect is not None:
+            names = ",".join("?" + name for name in calls)
+            trace = str(Path(self._folder.name) / "trace")
+            strace = ["strace", "-f", "-ff", "-qq", "-o", trace, "-e", f"trace={names}"]
+            command = [*strace, "-e", f"inject={names}:{effect}:when={number}", *command]
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
