@@ -43,9 +43,22 @@ def moments(kills: int, longest_s: float) -> Iterator[float]:
 def start(script: str, *arguments: object) -> subprocess.Popen[str]:
     """Starts a script that says `open` once it has opened its project, and waits for that word."""
     command = [sys.executable, "-c", script, *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "open\n"
     return process
+
+
+def tell(process: subprocess.Popen[str], line: str = "go") -> None:
+    """Sends a line to a script that waits for one."""
+    assert process.stdin is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+
+
+def hear(process: subprocess.Popen[str]) -> str:
+    """The next line that a script says."""
+    assert process.stdout is not None
+    return process.stdout.readline().rstrip("\n")
 
 
 def kill_after(process: subprocess.Popen[str], seconds: float, what: str, how: int = signal.SIGKILL) -> str:
