@@ -16,6 +16,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -189,7 +190,7 @@ class DeltaTables:
         stem = f"{table.version() + 1:012d}-{uuid.uuid4().hex[:12]}"
         added: list[AddAction] = []
         writer: pyarrow.parquet.ParquetWriter | None = None
-        rows, target = 0, path
+        rows, target, complete = 0, path, False
         try:
             for batch in batches:
                 if writer is None:
@@ -204,10 +205,10 @@ class DeltaTables:
                     writer, rows = None, 0
             if writer is not None:
                 added.append(_finish(writer, target, rows))
-                writer = None
+            complete = True
         finally:
-            if writer is not None:
-                writer.close()
+            if not complete:
+                _discard(writer, list(path.glob(f"{stem}-*.parquet")))
         return added
 
     def _snapshot(self, name: str, table: DeltaTable) -> TableSnapshot:
@@ -246,6 +247,15 @@ def _finish(writer: Any, target: Path, rows: int) -> AddAction:
         size = os.fstat(file.fileno()).st_size
     now_ms = time.time_ns() // 1_000_000
     return AddAction(target.name, size, {}, now_ms, True, json.dumps({"numRecords": rows}))
+
+
+def _discard(writer: Any, files: Sequence[Path]) -> None:
+    """Deletes files that no commit will name: where the disk is full, they would keep it so."""
+    with suppress(OSError):  # as the write before: that error is on its way
+        if writer is not None:
+            writer.close()
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def _sync_log(path: Path) -> None:
