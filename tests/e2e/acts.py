@@ -114,6 +114,7 @@ def observe(root: Path) -> State:
     """What a user sees of a project: declarations, online values, pushed history, datasets, predictions."""
     found: State = {}
     with stook.open(root, clock=NOW) as p:
+        check_no_orphans(p)
         for kind in KINDS:
             found[kind] = json.loads(
                 json.dumps([[r.name, r.spec] for r in p.list(kind)]).replace(str(root.absolute()), "ROOT")
@@ -135,6 +136,13 @@ def observe(root: Path) -> State:
         for name, _ in found["deployment"]:
             found[f"predictions of {name}"] = p.predict(name, entities={"account_id": [1, 2]}).to_dict()
     return found
+
+
+def check_no_orphans(p: Any) -> None:
+    """No view that is gone has left rows behind, online or in history."""
+    uids = {r.spec["uid"] for r in p.list("feature-view")}
+    assert {name.split("/")[1] for name in p._parts.wiring.tables.names("push/")} <= uids
+    assert p._parts.registry.orphans() == ()
 
 
 def pushed(p: Any, view: Any) -> list[dict[str, Any]]:

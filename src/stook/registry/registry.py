@@ -12,7 +12,7 @@ from typing import Any, Final
 from stook.core.definitions import Definition, PushSource
 from stook.core.errors import Conflict, IncompatibleChange, InvalidArgument, UnknownObject, did_you_mean
 from stook.core.ports.clock import Clock
-from stook.core.ports.records import ABSENT, Change, Delete, Put, Record, Records
+from stook.core.ports.records import ABSENT, ANY, Change, Delete, Put, Record, Records
 from stook.core.specs import ViewSpec
 from stook.registry.catalogue import DECLARED, ENTITY, PUSH_SOURCE, SERVICE, VIEW, Catalogue
 from stook.registry.declare import Describe, resolve
@@ -20,6 +20,7 @@ from stook.registry.diff import RegistryPlan, compare
 
 REFRESH_AFTER_S: Final = 0.25  # how stale a cached catalogue may be; the promise to users is 1 s
 APPLY_ATTEMPTS: Final = 5
+ORPHAN: Final = "orphan"
 KIND_PLURALS: Final = {
     "entities": ENTITY,
     "feature-views": VIEW,
@@ -119,8 +120,8 @@ class Registry:
         """All records of the kind, by name."""
         return self.records.list(kind)
 
-    def delete(self, kind: str, name: str) -> ViewSpec | None:
-        """Deletes a declaration; returns the view whose data is now without an owner, if it was one.
+    def delete(self, kind: str, name: str) -> None:
+        """Deletes a declaration. A view stands among `orphans` from the same moment on, until its data is gone too.
 
         Raises UnknownObject, InvalidArgument when something still refers to it, Conflict when it changes now.
         """
@@ -137,9 +138,19 @@ class Registry:
             users = [f"feature view {v!r}" for v in catalogue.push_sources.get(name, ())]
         if users:
             raise InvalidArgument(f"{kind} {name!r} is still used by {', '.join(users)}", hint="delete those first")
-        self.records.commit([Delete(kind, name, record.revision)])
+        changes: list[Change] = [Delete(kind, name, record.revision)]
+        if kind == VIEW:
+            changes.append(Put(ORPHAN, record.spec["uid"], {"name": name, "view": record.spec}, ANY))
+        self.records.commit(changes)
         self.catalogue(fresh=True)
-        return ViewSpec.from_spec(name, record.spec) if kind == VIEW else None
+
+    def orphans(self) -> tuple[ViewSpec, ...]:
+        """The deleted views whose rows and pushed history are perhaps still there."""
+        return tuple(ViewSpec.from_spec(r.spec["name"], r.spec["view"]) for r in self.records.list(ORPHAN))
+
+    def buried(self, view: ViewSpec) -> None:
+        """The orphan's data is gone. Idempotent."""
+        self.records.commit([Delete(ORPHAN, view.uid, ANY)])
 
 
 def references(kind: str, name: str, spec: dict[str, Any]) -> set[tuple[str, str]]:

@@ -90,7 +90,11 @@ def test_what_is_used_is_not_deleted(registry: Registry) -> None:
         with pytest.raises(InvalidArgument, match="is still used by"):
             registry.delete(kind, name)
     registry.delete(SERVICE, "ranking")
-    assert registry.delete(VIEW, "stats") is not None
+    view = registry.catalogue().view("stats")
+    registry.delete(VIEW, "stats")
+    assert registry.orphans() == (view,)
+    registry.buried(view)
+    assert registry.orphans() == ()
     registry.delete(ENTITY, "driver")
     with pytest.raises(UnknownObject):
         registry.get(ENTITY, "driver")
