@@ -17,12 +17,25 @@ import stook
 from stook.online.write import space
 
 from . import processes
-from .acts import NOW, OPERATIONS, Operation, begin, check_no_orphans, check_survived, make_base, observe, script
-from .processes import KILLS, choices, copy_project, start
+from .acts import (
+    NOW,
+    OPERATIONS,
+    SAVE,
+    Operation,
+    begin,
+    check_no_orphans,
+    check_survived,
+    make_base,
+    observe,
+    perform,
+    script,
+)
+from .processes import KILLS, choices, copy_project, sizes, start
 from .stage import Stage, require_strace
 
 pytestmark = pytest.mark.kill
 EACH = max(KILLS // 6, 2)  # points struck in each operation
+FILES_LEFT_BY_A_KILL = 4  # of a table that no manifest names: two commits, rows, and one half written
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +91,69 @@ def test_killed_at_a_system_call(operation: Operation, base: Path, stage: Stage,
         processes.killed[f"{operation.name}, at a call"] += 1
         check_survived(operation, root, old, new, at)
         shutil.rmtree(root)
+
+
+LINKS = [operation for operation in OPERATIONS if operation.name in ("fold", "dataset save")]
+
+
+@pytest.mark.parametrize("operation", LINKS, ids=lambda operation: operation.name)
+def test_killed_where_a_table_is_made(operation: Operation, base: Path, tmp_path: Path) -> None:
+    """A commit of a table is a file that gets its name by a link, from a thread of the table's library."""
+    require_strace()
+    before = begin(base, tmp_path / "start", operation)
+    complete = copy_project(before, tmp_path / "complete")
+    perform(operation.body, complete)
+    old, new = observe(copy_project(before, tmp_path / "old")), observe(complete)
+    linking = Stage("signal=SIGKILL", calls=("linkat",), number=1)
+    try:
+        for number in range(max(EACH // 3, 1)):
+            root = copy_project(before, tmp_path / str(number))
+            assert linking.run(script(operation.body), root).struck
+            processes.killed[f"{operation.name}, at a table's commit"] += 1
+            check_survived(operation, root, old, new, "linkat")
+    finally:
+        linking.close()
+
+
+AGAIN_AND_AGAIN = {
+    "materialize, replace": 'p.materialize(None, NOW, ["balance"], replace=True)',
+    "push and fold": 'p.push("events", [{"account_id": n, "number": n} for n in range(7)])\np.fold()',
+    "dataset save": SAVE.replace("COUNT", "90"),
+}
+
+
+@pytest.mark.parametrize("name", AGAIN_AND_AGAIN)
+def test_what_kills_leave_on_the_disk_is_bounded(name: str, base: Path, stage: Stage, tmp_path: Path) -> None:
+    """One project is killed again and again, and then finishes: loads leave nothing, tables at most one try a kill."""
+    body = script(AGAIN_AND_AGAIN[name], clock=None)
+    once = copy_project(base, tmp_path / "once")
+    points, root = stage.points(body, once), copy_project(base, tmp_path / "root")
+    choose = choices(name)
+    kills = sum(stage.run(body, root, at=choose.choice(points)).struck for _ in range(max(KILLS // 4, 3)))
+    processes.killed[f"{name}, one project again and again"] += kills
+    assert stage.run(body, root).code == 0
+    left = unnamed_files(root)
+    print(f"{kills} kills left {len(left)} files of {sum(left.values())} bytes that nothing names: {sorted(left)[:5]}")
+    assert len(left) <= FILES_LEFT_BY_A_KILL * kills
+    if name == "materialize, replace":
+        assert sizes(root / ".stook").keys() == sizes(once / ".stook").keys() and not left
+        assert (root / ".stook/online/data.mdb").stat().st_size <= 2 * (once / ".stook/online/data.mdb").stat().st_size
+
+
+def unnamed_files(root: Path) -> dict[str, int]:
+    """The files below `.stook` that belong to no table that a view or dataset names, with their lengths."""
+    named: set[str] = set()
+    with stook.open(root) as p:
+        tables = p._parts.wiring.tables
+        assert all(g.state.value != "loading" for g in p.generations("balance"))
+        pushed = tables.names("push/")
+        saved = [r.spec["table"] for r in p.list("dataset")]
+        saved += [past["table"] for r in p.list("dataset") for past in r.spec["past"]]
+        for name in (*pushed, *saved):
+            snapshot = tables.pin(name)
+            assert snapshot is not None
+            named |= {str(Path(file).relative_to(root / ".stook")) for file in snapshot.files}
+            named |= {f"tables/{name}/_delta_log/{commit:020d}.json" for commit in range(snapshot.commit + 1)}
+    return {
+        file: size for file, size in sizes(root / ".stook").items() if file.startswith("tables/") and file not in named
+    }

@@ -140,6 +140,46 @@ def test_a_killed_materialization_ends_in_the_same_state(project: Path, script: 
     assert found == expected
 
 
+@pytest.mark.parametrize("script", [MATERIALIZE, REPLACE], ids=["incremental", "replace"])
+def test_a_terminated_materialization_ends_in_the_same_state(project: Path, script: str) -> None:
+    """SIGTERM, as an orderly shutdown of the machine sends it, is no more harmful than a kill."""
+    what = "materialize, incremental" if script is MATERIALIZE else "materialize, replace"
+    for seconds in moments(max(KILLS // 8, 2), seconds_of(script, project)):
+        kill_after(start(script, project, END), seconds, what, signal.SIGTERM)
+        assert amounts_online(project) == newest(rows(1))
+    assert finish(start(script, project, END)) == "done\n"
+    assert amounts_online(project) == newest(rows(1))
+
+
+def test_a_stopped_process_goes_on_and_readers_do_not_wait_for_it(project: Path) -> None:
+    """SIGSTOP and, a while later, SIGCONT, at random moments of a load and of pushes, with somebody reading."""
+    choose = processes.choices("stops")
+    stops = max(KILLS // 4, 3)
+    with stook.open(project) as p:
+        read = p.prepare(["balance:amount", "event:number"])
+        loading, pushing = start(REPLACE, project, END), start(PUSH, project, 0)
+        try:
+            for _ in range(stops):
+                stopped = choose.choice([loading, pushing])
+                time.sleep(choose.uniform(0.0, 0.4))
+                stopped.send_signal(signal.SIGSTOP)
+                for _ in range(20):
+                    read({"account_id": list(range(100))})
+                stopped.send_signal(signal.SIGCONT)
+            loaded, _ = loading.communicate(timeout=120)
+            assert loaded == "done\n" and loading.returncode == 0
+        finally:
+            loading.kill()
+            pushing.kill()
+            printed, _ = pushing.communicate()
+            loading.communicate()
+    last = int(printed.split()[-1])
+    with stook.open(project) as p:
+        online = p.get_online_features(["event:number"], entities={"account_id": list(range(50))}).to_dict()["number"]
+    assert all(online[n % 50] is not None and online[n % 50] >= n for n in range(max(last - 49, 0), last + 1))
+    assert amounts_online(project) == newest(rows(1))
+
+
 def test_a_killed_client_loses_no_acknowledged_push(project: Path) -> None:
     """Case 65's first half: what was acknowledged is online and in history, whoever dies when."""
     acknowledged = -1
