@@ -29,7 +29,7 @@ import pytest
 NUMBER = 400  # more calls of one name than any script here makes in its main thread
 CALLS = ("fsync", "fdatasync", "pwrite64", "writev", "ftruncate", "mkdir", "rename", "linkat", "unlink")
 PRELOADED = (
-    "stook.app", "duckdb", "deltalake", "pyarrow.parquet", "pyarrow.compute", "sklearn.linear_model", "skops.io",
+    "stook.app", "duckdb", "deltalake", "pyarrow.parquet", "pyarrow.compute",
     "stook.backends.lmdb.keyvalue", "stook.backends.sqlite.records", "stook.backends.sqlite.log",
     "stook.backends.delta.tables", "stook.backends.duckdb.engine", "stook.backends.files.blobs",
     "stook.backends.local.locks", "stook.backends.local.clock", "stook.edge.cli.session",

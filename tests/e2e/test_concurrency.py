@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +52,6 @@ with stook.open(sys.argv[1]) as p:
     for n in range(count):
         when = day + timedelta(seconds=n // 4)  # coarse, so that ties are common
         p.push("event", [{"account_id": k, "number": n * 2 + writer, "event_timestamp": when} for k in (1, 2)])
-print("done", flush=True)
-"""
-MATERIALIZE = """
-import sys, stook
-with stook.open(sys.argv[1]) as p:
-    print("open", flush=True)
-    sys.stdin.readline()
-    if sys.argv[3] == "replace":
-        p.materialize(None, sys.argv[2], ["balance", "limit"], replace=True)
-    else:
-        p.materialize_incremental(sys.argv[2], ["balance", "limit"])
 print("done", flush=True)
 """
 OBEY = """
@@ -154,29 +144,35 @@ def test_two_writers_on_one_key_keep_the_newest_and_lose_none(project: Path) -> 
         assert sorted(r["number"] for r in rows if r["account_id"] == key) == list(range(2 * count))
 
 
+MODES = {
+    "incremental": f"p.materialize_incremental('{END}', ['balance', 'limit'])",
+    "replace": f"p.materialize(None, '{END}', ['balance', 'limit'], replace=True)",
+}
+
+
 @pytest.mark.case(29)
-@pytest.mark.parametrize("modes", [("incremental", "incremental"), ("incremental", "replace"), ("replace", "replace")])
-@pytest.mark.parametrize("loaded", [False, True], ids=["first load", "loaded before"])
-def test_two_materializations_at_once_end_as_one(project: Path, modes: tuple[str, str], loaded: bool) -> None:
-    if loaded:
-        with stook.open(project) as p:
-            p.materialize_incremental(END)
-        write_sources(project, 2)
-    runs = [start(MATERIALIZE, project, END, mode) for mode in modes]
-    with together(*runs):
-        for run in runs:
-            tell(run)
-        for run in runs:
-            assert finish(run) == "done\n"
-    number = 2 if loaded else 1
-    with stook.open(project) as p:
-        read = p.prepare(["balance:amount", "balance:moves", "limit:most"])
-        found = read({"account_id": list(range(MANY))}).to_dict()
-        assert set(found["amount"]) == set(found["most"]) == {number} and set(found["moves"]) == {number * 1_000}
-        assert p.parity(["balance:amount", "limit:most"], {"account_id": list(range(200))})
-        for view in ("balance", "limit"):
-            assert [g.state.value for g in p.generations(view)].count("live") == 1
-            assert all(g.state.value != "loading" for g in p.generations(view))
+def test_two_materializations_at_once_end_as_one(project: Path) -> None:
+    """Both incremental, both anew, one of each; on views that hold nothing yet, and on such that do."""
+    a, b = start(OBEY, project), start(OBEY, project)
+    number = 1
+    with together(a, b), stook.open(project) as p:
+        for loaded in [False, True] * max(ROUNDS // 20, 1):
+            for pair in combinations_with_replacement(MODES, 2):
+                number += 1
+                if not loaded:
+                    for view in ("balance", "limit"):
+                        p.delete("feature-view", view)
+                    p.apply()
+                write_sources(project, number)
+                assert both(a, b, *(MODES[mode] for mode in pair)) == ("done", "done")
+                read = p.prepare(["balance:amount", "balance:moves", "limit:most"])
+                found = read({"account_id": list(range(MANY))}).to_dict()
+                assert set(found["amount"]) == set(found["most"]) == {number}
+                assert set(found["moves"]) == {number * 1_000}
+                assert p.parity(["balance:amount", "limit:most"], {"account_id": list(range(200))})
+                for view in ("balance", "limit"):
+                    states = [g.state.value for g in p.generations(view)]
+                    assert states.count("live") == 1 and "loading" not in states
 
 
 def both(a: subprocess.Popen[str], b: subprocess.Popen[str], first: str, second: str) -> tuple[str, str]:
@@ -284,7 +280,7 @@ def test_readers_during_loads_and_switches_see_one_generation_each_time(project:
         with together(loader):
             for reader in readers:
                 reader.start()
-            for _ in range(ROUNDS // 2):
+            for _ in range(max(ROUNDS // 4, 5)):
                 tell(loader)
                 assert hear(loader).isdigit()
             for reader in readers:

@@ -119,15 +119,16 @@ def seconds_of(script: str, project: Path) -> float:
     return time.monotonic() - started
 
 
+@pytest.mark.case(29)
 @pytest.mark.parametrize(("script", "share"), [(MATERIALIZE, 3), (REPLACE, 3)], ids=["incremental", "replace"])
 def test_a_killed_materialization_ends_in_the_same_state(project: Path, script: str, share: int) -> None:
-    """Case 29. A run is killed, repeated, killed again; the last one may finish."""
+    """A run is killed, or terminated as by a machine that shuts down, repeated, killed again; the last may finish."""
     what = "materialize, incremental" if script is MATERIALIZE else "materialize, replace"
     longest = seconds_of(script, project)
     pq.write_table(rows(2), project / "balance.parquet")  # everything changes: ties, corrections, late rows
     before, after = newest(rows(1)), newest(rows(2))
-    for seconds in moments(KILLS // share, longest):
-        kill_after(start(script, project, END), seconds, what)
+    for number, seconds in enumerate(moments(KILLS // share, longest)):
+        kill_after(start(script, project, END), seconds, what, signal.SIGTERM if number % 3 == 2 else signal.SIGKILL)
         for account, value in amounts_online(project).items():
             assert value in (before.get(account), after.get(account))
     assert finish(start(script, project, END)) == "done\n"
@@ -138,17 +139,6 @@ def test_a_killed_materialization_ends_in_the_same_state(project: Path, script: 
             expected[account] = max(value, expected.get(account, value), key=lambda v: v[0])
         expected |= {a: v for a, v in after.items() if v[0] >= expected[a][0]}
     assert found == expected
-
-
-@pytest.mark.parametrize("script", [MATERIALIZE, REPLACE], ids=["incremental", "replace"])
-def test_a_terminated_materialization_ends_in_the_same_state(project: Path, script: str) -> None:
-    """SIGTERM, as an orderly shutdown of the machine sends it, is no more harmful than a kill."""
-    what = "materialize, incremental" if script is MATERIALIZE else "materialize, replace"
-    for seconds in moments(max(KILLS // 8, 2), seconds_of(script, project)):
-        kill_after(start(script, project, END), seconds, what, signal.SIGTERM)
-        assert amounts_online(project) == newest(rows(1))
-    assert finish(start(script, project, END)) == "done\n"
-    assert amounts_online(project) == newest(rows(1))
 
 
 def test_a_stopped_process_goes_on_and_readers_do_not_wait_for_it(project: Path) -> None:
