@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
 
-# Debian keeps venv and OpenMP (which LightGBM needs) in packages of their own; as root they are installed, else named.
+# Debian keeps venv, OpenMP (which LightGBM needs) and strace in packages of their own; as root they are installed, else named.
 DEBIAN = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq $(1) >/dev/null; } || { echo "missing: apt-get install $(1)"; exit 1; }
 
 $(VENV)/.base: pyproject.toml
@@ -21,7 +21,7 @@ $(VENV)/.base: pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base
-	@command -v strace >/dev/null || { $(call DEBIAN,strace); } || echo "tests that strike single system calls are skipped"
+	@command -v strace >/dev/null || ( $(call DEBIAN,strace) ) || echo "without strace, tests that strike single system calls are skipped"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
 	@touch $@
 
