@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 import stook
 from stook.core.instants import to_datetime, to_us
+from stook.models.releases import get_release
 
 from .processes import copy_project
 
@@ -132,7 +133,7 @@ def observe(root: Path) -> State:
             assert dataset.verify() == []
             found[f"rows of {name}"] = dataset.to_arrow().to_pylist()
         for name, _ in found["release"]:
-            assert p._models.blobs.exists(p.get("release", name).spec["artefact"]["key"])
+            p._answering._model(get_release(p._parts.wiring.records, name), None)  # it loads
         for name, _ in found["deployment"]:
             found[f"predictions of {name}"] = p.predict(name, entities={"account_id": [1, 2]}).to_dict()
     return found
