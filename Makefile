@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
 
-# Debian keeps venv and OpenMP (which LightGBM needs) in packages of their own; as root they are installed, else named.
+# Debian keeps venv, OpenMP (which LightGBM needs) and strace in packages of their own; as root they are installed, else named.
 DEBIAN = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq $(1) >/dev/null; } || { echo "missing: apt-get install $(1)"; exit 1; }
 
 $(VENV)/.base: pyproject.toml
@@ -21,6 +21,7 @@ $(VENV)/.base: pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base
+	@command -v strace >/dev/null || ( $(call DEBIAN,strace) ) || echo "without strace, tests that strike single system calls are skipped"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
 	@touch $@
 
@@ -33,8 +34,10 @@ serve: $(VENV)/.base ## The same, and keep serving on port 6566
 test: $(VENV)/.dev ## Install what the tests need and run them all
 	$(BIN)/python -m pytest
 
-test-long: $(VENV)/.dev ## Two hundred kills at random moments
-	STOOK_TEST_KILLS=200 $(BIN)/python -m pytest tests/e2e/test_kills.py
+LONG := test_kills test_crashes test_concurrency test_full_disk
+
+test-long: $(VENV)/.dev ## Hundreds of kills at random times and at chosen calls, full disks, races; says how many
+	STOOK_TEST_KILLS=200 $(BIN)/python -m pytest $(LONG:%=tests/e2e/%.py)
 
 lint: $(VENV)/.dev ## Format, lint, types, import contracts
 	$(BIN)/ruff format --check .

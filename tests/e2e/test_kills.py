@@ -1,22 +1,17 @@
 """Kill -9 at random moments: nothing acknowledged is lost, and a rerun ends in the same state.
 
 Real processes on a real project. `STOOK_TEST_KILLS` sets how often (20 here, 200 in `make test-long`); the seed of
-a failing run is printed and can be given back as `STOOK_TEST_SEED`.
+a failing run is printed and can be given back as `STOOK_TEST_SEED`. Kills at chosen system calls are in `test_crashes`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
 from pathlib import Path
@@ -29,9 +24,10 @@ import pytest
 
 import stook
 
+from . import processes
+from .processes import KILLS, finish, free_port, kill_after, moments, start, start_server, wait_until, workers_of
+
 pytestmark = pytest.mark.kill
-KILLS = int(os.environ.get("STOOK_TEST_KILLS", "20"))
-SEED = int(os.environ.get("STOOK_TEST_SEED", str(random.SystemRandom().randrange(1 << 30))))
 ENTITIES = 20_000
 ROWS = 60_000
 END = "2024-02-01T00:00:00Z"
@@ -104,29 +100,6 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(script: str, *arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "open\n"
-    return process
-
-
-def kill_after(process: subprocess.Popen[str], seconds: float) -> str:
-    """Kills -9; returns what it had printed."""
-    try:
-        output, _ = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        output, _ = process.communicate()
-    return output
-
-
-def moments(kills: int, longest_s: float) -> Iterator[float]:
-    print(f"STOOK_TEST_SEED={SEED}")
-    choose = random.Random(SEED)
-    return (choose.uniform(0, longest_s) for _ in range(kills))
-
-
 def amounts_online(project: Path) -> dict[int, tuple[int, float]]:
     with stook.open(project) as p:
         result = p.prepare(["balance:amount"])({"account_id": np.arange(ENTITIES).tolist()[:10_000]})
@@ -142,21 +115,23 @@ def amounts_online(project: Path) -> dict[int, tuple[int, float]]:
 
 def seconds_of(script: str, project: Path) -> float:
     started = time.monotonic()
-    assert kill_after(start(script, project, END), 120) == "done\n"
+    assert finish(start(script, project, END)) == "done\n"
     return time.monotonic() - started
 
 
+@pytest.mark.case(29)
 @pytest.mark.parametrize(("script", "share"), [(MATERIALIZE, 3), (REPLACE, 3)], ids=["incremental", "replace"])
 def test_a_killed_materialization_ends_in_the_same_state(project: Path, script: str, share: int) -> None:
-    """Case 29. A run is killed, repeated, killed again; the last one may finish."""
+    """A run is killed, or terminated as by a machine that shuts down, repeated, killed again; the last may finish."""
+    what = "materialize, incremental" if script is MATERIALIZE else "materialize, replace"
     longest = seconds_of(script, project)
     pq.write_table(rows(2), project / "balance.parquet")  # everything changes: ties, corrections, late rows
     before, after = newest(rows(1)), newest(rows(2))
-    for seconds in moments(KILLS // share, longest):
-        kill_after(start(script, project, END), seconds)
+    for number, seconds in enumerate(moments(KILLS // share, longest)):
+        kill_after(start(script, project, END), seconds, what, signal.SIGTERM if number % 3 == 2 else signal.SIGKILL)
         for account, value in amounts_online(project).items():
             assert value in (before.get(account), after.get(account))
-    assert kill_after(start(script, project, END), 120) == "done\n"
+    assert finish(start(script, project, END)) == "done\n"
     found = amounts_online(project)
     expected = dict(after)
     if script is MATERIALIZE:  # an upsert never takes away what a newer row of the old file had said
@@ -166,11 +141,40 @@ def test_a_killed_materialization_ends_in_the_same_state(project: Path, script: 
     assert found == expected
 
 
+def test_a_stopped_process_goes_on_and_readers_do_not_wait_for_it(project: Path) -> None:
+    """SIGSTOP and, a while later, SIGCONT, at random moments of a load and of pushes, with somebody reading."""
+    choose = processes.choices("stops")
+    stops = max(KILLS // 4, 3)
+    with stook.open(project) as p:
+        read = p.prepare(["balance:amount", "event:number"])
+        loading, pushing = start(REPLACE, project, END), start(PUSH, project, 0)
+        try:
+            for _ in range(stops):
+                stopped = choose.choice([loading, pushing])
+                time.sleep(choose.uniform(0.0, 0.4))
+                stopped.send_signal(signal.SIGSTOP)
+                for _ in range(20):
+                    read({"account_id": list(range(100))})
+                stopped.send_signal(signal.SIGCONT)
+            loaded, _ = loading.communicate(timeout=120)
+            assert loaded == "done\n" and loading.returncode == 0
+        finally:
+            loading.kill()
+            pushing.kill()
+            printed, _ = pushing.communicate()
+            loading.communicate()
+    last = int(printed.split()[-1])
+    with stook.open(project) as p:
+        online = p.get_online_features(["event:number"], entities={"account_id": list(range(50))}).to_dict()["number"]
+    assert all(online[n % 50] is not None and online[n % 50] >= n for n in range(max(last - 49, 0), last + 1))
+    assert amounts_online(project) == newest(rows(1))
+
+
 def test_a_killed_client_loses_no_acknowledged_push(project: Path) -> None:
     """Case 65's first half: what was acknowledged is online and in history, whoever dies when."""
     acknowledged = -1
     for seconds in moments(KILLS - 2 * (KILLS // 3), 1.5):
-        printed = kill_after(start(PUSH, project, acknowledged + 1), seconds).split()
+        printed = kill_after(start(PUSH, project, acknowledged + 1), seconds, "push").split()
         acknowledged = int(printed[-1]) if printed else acknowledged
         with stook.open(project) as p:
             online = p.get_online_features(["event:number"], entities={"account_id": list(range(50))}).to_dict()
@@ -183,32 +187,6 @@ def test_a_killed_client_loses_no_acknowledged_push(project: Path) -> None:
         assert history["number"].to_pylist() == online["number"]
         acknowledged = max([acknowledged, *(n for n in numbers.values() if n is not None)])
     assert acknowledged > 0
-
-
-def workers_of(process: subprocess.Popen[str]) -> list[int]:
-    """The server's worker processes."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [int(child) for child in children]
-
-
-def start_server(project: Path, port: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "stook", "-C", str(project), "serve", "--workers", "2", "--port", str(port)]
-    deadline = time.monotonic() + 60
-    while True:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if line.startswith("serving"):
-            return process
-        _, said = process.communicate()
-        assert "in use" in said and time.monotonic() < deadline, said  # workers of a killed server take a moment to end
-        time.sleep(0.1)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 class Client(threading.Thread):
@@ -243,7 +221,7 @@ class Client(threading.Thread):
 
 def test_a_killed_server_or_worker_loses_no_acknowledged_push_while_materialize_runs(project: Path) -> None:
     """Server, worker and materialize are killed in turn under a pushing and reading client."""
-    choose = random.Random(SEED)
+    choose = processes.choices("server")
     port = free_port()
     server = start_server(project, port)
     client = Client(port)
@@ -255,13 +233,16 @@ def test_a_killed_server_or_worker_loses_no_acknowledged_push_while_materialize_
             time.sleep(choose.uniform(0.1, 1.0))
             if number % 3 == 0:
                 os.kill(choose.choice(workers_of(server)), signal.SIGKILL)
+                processes.killed["worker of a server under load"] += 1
             elif number % 3 == 1:
                 server.kill()
                 server.communicate()
+                processes.killed["server under load"] += 1
                 server = start_server(project, port)
             else:
                 loading.kill()
                 loading.communicate()
+                processes.killed["materialize beside a server"] += 1
                 loading = start(MATERIALIZE, project, END)
             wait_until(lambda before=before: client.acknowledged > before + 1 or bool(client.wrong))
             assert not client.wrong
@@ -280,10 +261,3 @@ def test_a_killed_server_or_worker_loses_no_acknowledged_push_while_materialize_
     for acknowledged in range(max(client.acknowledged - 49, 0), client.acknowledged + 1):
         assert values[acknowledged % 50] >= acknowledged
     assert amounts_online(project) == newest(rows(1))
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "nothing happened in time"
-        time.sleep(0.01)

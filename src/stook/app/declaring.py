@@ -101,7 +101,8 @@ class Declaring:
         return tuple({c.name: c for view in views for c in (*view.keys, *view.features)}.values())
 
     def delete(self, kind: str, name: str) -> None:
-        """Deletes a declaration; a view's online rows and pushed history go with it.
+        """Deletes a declaration; a view's online rows and pushed history go with it, at the latest when the project is
+        opened again.
 
         Raises UnknownObject, InvalidArgument when something still refers to it.
         """
@@ -113,9 +114,8 @@ class Declaring:
                     f"feature view {name!r} is read by deployment {', '.join(map(repr, users))}",
                     hint="deploy a release without it first",
                 )
-        view = self._parts.registry.delete(kind, name)
-        if view is not None:
-            self._parts.pushes.forget(view)
+        self._parts.registry.delete(kind, name)
+        self._parts.bury_orphans()
 
     def _definitions(self, definitions: Sequence[Definition] | None) -> Sequence[Definition]:
         if isinstance(definitions, Sequence):

@@ -50,6 +50,12 @@ class Parts:
         """Everything declared, at most a quarter of a second old; newest with `fresh`."""
         return self.registry.catalogue(fresh=fresh)
 
+    def bury_orphans(self) -> None:
+        """Deletes what views that are gone left behind; a process killed while it did is carried on by the next."""
+        for view in self.registry.orphans():
+            self.pushes.forget(view)
+            self.registry.buried(view)
+
     def view(self, name: str) -> ViewSpec:
         """A view by name. Raises UnknownFeature."""
         return self.catalogue().view(name)

@@ -7,6 +7,7 @@ contain one: they live with their families.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -16,6 +17,7 @@ from stook.app.moving import Moving
 from stook.app.parts import Parts
 from stook.app.reading import Reading
 from stook.app.wiring import Wiring
+from stook.core.errors import TryAgain
 from stook.core.ports.clock import Clock
 from stook.core.settings import Settings, load_settings
 
@@ -42,11 +44,15 @@ class Platform(Declaring, Moving, Reading, Modelling):
         return self._parts.wiring.clock
 
     def recover(self) -> int:
-        """Applies pushes that a killed process had logged but not yet applied; returns the log position reached.
+        """Applies pushes that a killed process had logged but not yet applied, and finishes its deletes; returns the
+        log position reached.
 
         `stook.open` calls it.
         """
-        return self._parts.pushes.catch_up()
+        position = self._parts.pushes.catch_up()
+        with suppress(TryAgain):  # nobody can see what is left to delete, so it may wait for the next opening
+            self._parts.bury_orphans()
+        return position
 
     def fold(self) -> int:
         """Moves logged pushes into history tables now, rather than when enough has gathered; returns the position."""
@@ -67,7 +73,7 @@ class Platform(Declaring, Moving, Reading, Modelling):
 
 
 def open_platform(folder: str | Path, clock: object = None) -> Platform:
-    """Opens the project in a folder with `stook.toml`, and applies what a killed process left in its push log.
+    """Opens the project in a folder with `stook.toml`, and finishes what a killed process left undone.
 
     Raises NotAProject, InvalidSettings, CorruptStore, NewerStore, EngineUnavailable.
     """

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from stook.core.definitions import Definition
+from stook.core.definitions import Definition, PushSource
 from stook.core.errors import Conflict, IncompatibleChange, InvalidArgument, UnknownObject, did_you_mean
 from stook.core.ports.clock import Clock
-from stook.core.ports.records import ABSENT, Change, Delete, Put, Record, Records
+from stook.core.ports.records import ABSENT, ANY, Change, Delete, Put, Record, Records
 from stook.core.specs import ViewSpec
 from stook.registry.catalogue import DECLARED, ENTITY, PUSH_SOURCE, SERVICE, VIEW, Catalogue
 from stook.registry.declare import Describe, resolve
@@ -20,6 +20,7 @@ from stook.registry.diff import RegistryPlan, compare
 
 REFRESH_AFTER_S: Final = 0.25  # how stale a cached catalogue may be; the promise to users is 1 s
 APPLY_ATTEMPTS: Final = 5
+ORPHAN: Final = "orphan"
 KIND_PLURALS: Final = {
     "entities": ENTITY,
     "feature-views": VIEW,
@@ -82,9 +83,8 @@ class Registry:
                 )
             if not plan.changes:
                 return plan
-            revisions = {(r.kind, r.name): r.revision for r in records}
             try:
-                self.records.commit([self._put(d.kind, d.name, d.spec, revisions) for d in plan.changes])
+                self.records.commit(self._commit(plan, records))
             except Conflict:
                 if attempt == APPLY_ATTEMPTS - 1:
                     raise
@@ -92,6 +92,16 @@ class Registry:
             self.catalogue(fresh=True)
             return plan
         raise AssertionError("unreachable")
+
+    def _commit(self, plan: RegistryPlan, records: list[Record]) -> list[Change]:
+        """The plan's changes, and unchanged what they refer to: written as it was, at the revision it was seen at, so
+        that an apply or delete beside this one cannot change or take away what this one was decided on."""
+        stored = {(r.kind, r.name): r for r in records}
+        revisions = {key: record.revision for key, record in stored.items()}
+        changed = {(d.kind, d.name) for d in plan.changes}
+        relied_on = {key for d in plan.changes for key in references(d.kind, d.name, d.spec or {})} - changed
+        puts = [self._put(d.kind, d.name, d.spec, revisions) for d in plan.changes]
+        return puts + [Put(*key, stored[key].spec, revisions[key]) for key in sorted(relied_on & stored.keys())]
 
     def _put(self, kind: str, name: str, spec: dict[str, Any] | None, revisions: dict[tuple[str, str], int]) -> Change:
         assert spec is not None
@@ -110,8 +120,8 @@ class Registry:
         """All records of the kind, by name."""
         return self.records.list(kind)
 
-    def delete(self, kind: str, name: str) -> ViewSpec | None:
-        """Deletes a declaration; returns the view whose data is now without an owner, if it was one.
+    def delete(self, kind: str, name: str) -> None:
+        """Deletes a declaration. A view stands among `orphans` from the same moment on, until its data is gone too.
 
         Raises UnknownObject, InvalidArgument when something still refers to it, Conflict when it changes now.
         """
@@ -128,9 +138,30 @@ class Registry:
             users = [f"feature view {v!r}" for v in catalogue.push_sources.get(name, ())]
         if users:
             raise InvalidArgument(f"{kind} {name!r} is still used by {', '.join(users)}", hint="delete those first")
-        self.records.commit([Delete(kind, name, record.revision)])
+        changes: list[Change] = [Delete(kind, name, record.revision)]
+        if kind == VIEW:
+            changes.append(Put(ORPHAN, record.spec["uid"], {"name": name, "view": record.spec}, ANY))
+        self.records.commit(changes)
         self.catalogue(fresh=True)
-        return ViewSpec.from_spec(name, record.spec) if kind == VIEW else None
+
+    def orphans(self) -> tuple[ViewSpec, ...]:
+        """The deleted views whose rows and pushed history are perhaps still there."""
+        return tuple(ViewSpec.from_spec(r.spec["name"], r.spec["view"]) for r in self.records.list(ORPHAN))
+
+    def buried(self, view: ViewSpec) -> None:
+        """The orphan's data is gone. Idempotent."""
+        self.records.commit([Delete(ORPHAN, view.uid, ANY)])
+
+
+def references(kind: str, name: str, spec: dict[str, Any]) -> set[tuple[str, str]]:
+    """(kind, name) of the declarations that one refers to."""
+    if kind == SERVICE:
+        return {(VIEW, projection["view"]) for projection in spec["features"]}
+    if kind != VIEW:
+        return set()
+    view = ViewSpec.from_spec(name, spec)
+    sources = {(PUSH_SOURCE, view.source.name)} if isinstance(view.source, PushSource) else set()
+    return {(ENTITY, entity) for entity in view.entities} | sources
 
 
 def prune_order(undeclared: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

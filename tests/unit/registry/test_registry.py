@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from stook import Entity, FeatureService, FeatureView, Field, Float64, Int64, PushSource, String
+from stook import Entity, FeatureService, FeatureView, Field, FileSource, Float64, Int64, PushSource, String, Timestamp
 from stook.backends.local.clock import SystemClock
 from stook.backends.sqlite.records import open_records
 from stook.core.errors import IncompatibleChange, InvalidArgument, UnknownFeature, UnknownObject
 from stook.core.settings import parse_url
+from stook.core.specs import Column
 from stook.registry.catalogue import ENTITY, PUSH_SOURCE, SERVICE, VIEW
 from stook.registry.registry import Registry
 from stook.registry.resolve import resolve_features
@@ -90,7 +91,11 @@ def test_what_is_used_is_not_deleted(registry: Registry) -> None:
         with pytest.raises(InvalidArgument, match="is still used by"):
             registry.delete(kind, name)
     registry.delete(SERVICE, "ranking")
-    assert registry.delete(VIEW, "stats") is not None
+    view = registry.catalogue().view("stats")
+    registry.delete(VIEW, "stats")
+    assert registry.orphans() == (view,)
+    registry.buried(view)
+    assert registry.orphans() == ()
     registry.delete(ENTITY, "driver")
     with pytest.raises(UnknownObject):
         registry.get(ENTITY, "driver")
@@ -139,3 +144,54 @@ def test_wrong_references_get_a_mend(registry: Registry, asked: object, words: s
     with pytest.raises((UnknownFeature, InvalidArgument)) as caught:
         resolve_features(registry.catalogue(fresh=True), asked)  # type: ignore[arg-type]
     assert words in str(caught.value)
+
+
+@pytest.mark.case(59)
+@pytest.mark.parametrize("beside", ["retyped", "deleted"])
+def test_what_an_apply_refers_to_cannot_change_beside_it(tmp_path: Path, beside: str) -> None:
+    """Somebody changes the entity between the moment a view on it is planned and the moment it is stored."""
+    other = open_registry(tmp_path)
+    other.apply([driver])
+    said: list[str] = []
+
+    def meanwhile(source: object) -> tuple[Column, ...]:  # called while the plan is made
+        if not said:
+            said.append(beside)
+            if beside == "deleted":
+                other.delete(ENTITY, "driver")
+            else:
+                other.apply([Entity("driver", join_keys={"driver_id": String})])
+        return (Column("driver_id", Int64), Column("rate", Float64), Column("event_timestamp", Timestamp))
+
+    mine = Registry(other.records, SystemClock(), meanwhile)
+    mine.apply(
+        [FeatureView("files", entities=[driver], schema=[Field("rate", Float64)], source=FileSource("x.parquet"))]
+    )
+    found = mine.catalogue(fresh=True)
+    assert said and found.views["files"].keys == found.entities["driver"].join_keys
+    other.records.close()
+
+
+@pytest.mark.case(59)
+def test_a_feature_that_a_new_service_reads_cannot_go_beside_it(tmp_path: Path) -> None:
+    other = open_registry(tmp_path)
+    both = FeatureView(
+        "stats", entities=[driver], schema=[Field("rate", Float64), Field("x", Int64)], source=PushSource("events")
+    )
+    one = FeatureView("stats", entities=[driver], schema=[Field("x", Int64)], source=PushSource("events"))
+    files = FeatureView("files", entities=[driver], schema=[Field("rate", Float64)], source=FileSource("x.parquet"))
+    other.apply([both])
+    said: list[str] = []
+
+    def meanwhile(source: object) -> tuple[Column, ...]:
+        if not said:
+            said.append("x")
+            other.apply([one])
+        return (Column("driver_id", Int64), Column("rate", Float64), Column("event_timestamp", Timestamp))
+
+    mine = Registry(other.records, SystemClock(), meanwhile)
+    mine.apply([both, files, FeatureService("ranking", [both, files])])
+    found = mine.catalogue(fresh=True)
+    read = resolve_features(found, "ranking", full_feature_names=False)
+    assert said and {v.view.name for v in read.views} == {"stats", "files"}
+    other.records.close()

@@ -54,15 +54,38 @@ class SharedEnvironment:
             return self.handles
 
     @contextmanager
+    def read(self) -> Iterator[tuple[Handles, Any]]:
+        """A read transaction. It sees one committed state and waits for nobody."""
+        handles, transaction = self._begin(write=False)
+        with transaction as txn:
+            yield handles, txn
+
+    @contextmanager
     def write(self) -> Iterator[tuple[Handles, Any]]:
         """A write transaction: committed and durable when the block ends, undone when it raises.
 
         Waits for the writers of this and other processes, so keep the block short.
         """
         with self.writing:
-            handles = self.handles or self.open()
-            with handles.env.begin(write=True) as txn:
+            handles, transaction = self._begin(write=True)
+            with transaction as txn:
                 yield handles, txn
+
+    def _begin(self, *, write: bool) -> tuple[Handles, Any]:
+        handles = self.handles or self.open()
+        try:
+            return handles, handles.env.begin(write=write)
+        except lmdb.PanicError:
+            self.give_up(handles)
+            handles = self.open()
+            return handles, handles.env.begin(write=write)
+
+    def give_up(self, handles: Handles) -> None:
+        """Closes an environment in which LMDB refuses everything (MDB_PANIC) since the last step of some commit, as on
+        a full disk, failed. The file is sound, and the next `open` begins anew from the commit before."""
+        with self.writing:
+            if self.handles is handles:
+                self.close()
 
     def close(self) -> None:
         """Closes the environment until the next `open`, waiting for this process's writer."""

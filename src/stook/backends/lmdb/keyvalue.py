@@ -40,7 +40,7 @@ MAP_GIB_DEFAULT: Final = "1024"
 MAP_GIB_MAX: Final = 65_536
 SWEEP_ROWS: Final = 10_000  # rows deleted per transaction
 YIELD_S: Final = 0.001  # pause between them: waiting writers got the lock 1.1 to 2.5 times as often, at no cost
-FORKS_MAX: Final = 100  # times a read begins again because another thread forked under it
+FORKS_MAX: Final = 100  # times a read begins again because its environment was closed under it, as by a fork
 
 
 def open_keyvalue(url: EngineUrl, root: Path) -> KeyValue:
@@ -77,6 +77,8 @@ class LmdbKeyValue:
                     get = txn.get
                     return [_read(get, handles, space, keys) for space, keys in reads]
             except (lmdb.Error, struct.error) as error:
+                if isinstance(error, lmdb.PanicError):
+                    shared.give_up(handles)
                 if shared.handles is handles:
                     raise explain(error, self._path) from error
         raise explain(lmdb.Error("reads are interrupted by forks again and again"), self._path)
@@ -189,10 +191,8 @@ class LmdbKeyValue:
 
     @contextmanager
     def _read(self) -> Iterator[tuple[Handles, Any]]:
-        shared = self._environment()
         try:
-            handles = shared.handles or shared.open()
-            with handles.env.begin() as txn:
+            with self._environment().read() as (handles, txn):
                 yield handles, txn
         except (lmdb.Error, struct.error) as error:
             raise explain(error, self._path) from error
