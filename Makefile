@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo serve test test-long lint bench docs clean
+.PHONY: help demo serve test test-long conformance lint bench docs clean
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
@@ -38,6 +38,9 @@ LONG := test_kills test_crashes test_concurrency test_full_disk
 
 test-long: $(VENV)/.dev ## Hundreds of kills at random times and at chosen calls, full disks, races; says how many
 	STOOK_TEST_KILLS=200 $(BIN)/python -m pytest $(LONG:%=tests/e2e/%.py)
+
+conformance: $(VENV)/.dev ## Ask every hard case everywhere and write docs/conformance.md
+	STOOK_WRITE_CONFORMANCE=1 $(BIN)/python -m pytest tests/conformance
 
 lint: $(VENV)/.dev ## Format, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -6,6 +6,7 @@ suite makes worlds and hands them to doors. It must never know what a case expec
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,6 +52,7 @@ class World:
 def settings(engines: Mapping[str, str], *, limits: str = "") -> str:
     """A stook.toml."""
     lines = [f'{port} = "{url}"' for port, url in engines.items()]
+    limits = limits or os.environ.get("STOOK_TEST_LIMITS", "")
     return "\n".join(['[project]\nname = "cases"\n[engines]', *lines, "[limits]", limits, ""])
 
 
@@ -82,9 +84,10 @@ def world(
 
 @contextmanager
 def server(root: Path) -> Iterator[str]:
-    """The URL of `stook serve` over a project, its clock at NOW."""
+    """The URL of `stook serve` over a project, its clock at NOW; it lives in another zone and locale than this process."""
+    surroundings = {"TZ": os.environ.get("STOOK_TEST_SERVER_TZ", "Asia/Tokyo"), "LC_ALL": "C"}
     command = [sys.executable, "-m", "stook", "-C", str(root), "serve", "--port", "0", "--clock", str(NOW_TEXT)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **surroundings})
     try:
         assert process.stdout is not None
         line = process.stdout.readline()

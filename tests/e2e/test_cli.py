@@ -285,3 +285,31 @@ def test_doctor_and_version(project: Path) -> None:
     assert {f["check"] for f in findings} >= {"project", "online store", "push log", "view driver_stats"}
     assert run("version").output.strip()
     assert run("bench", "-C", project, "-f", "ranking", "-e", "driver_id=1001", "--reads", "10").exit_code == 0
+
+
+@pytest.mark.case(45)
+@pytest.mark.parametrize(
+    "surroundings",
+    [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONIOENCODING": "latin-1"}, {"LC_ALL": "C"}],
+    ids=["ascii", "latin-1", "C"],
+)
+def test_any_letter_passes_in_any_locale(tmp_path: Path, surroundings: dict[str, str]) -> None:
+    (tmp_path / "stook.toml").write_text('[project]\nname = "p"\n')
+    (tmp_path / "features.py").write_text(
+        "from stook import *\nitem = Entity('item', join_keys={'id': String})\n"
+        "v = FeatureView('v', entities=[item], schema=[Field('naïve', String)], source=PushSource('s'))\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "rows.json").write_text('{"id": "é", "naïve": "😀"}\n', encoding="utf-8")
+
+    def typed(*words: str) -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "-m", "stook", "-C", str(tmp_path), *words]
+        return subprocess.run(command, capture_output=True, check=False, env={**os.environ, **surroundings})
+
+    assert run("-C", tmp_path, "apply").exit_code == 0
+    assert typed("push", "v", str(tmp_path / "rows.json")).returncode == 0
+    asked = ("get-online-features", "-f", "v:naïve", "-e", "id=é")
+    found = json.loads(typed("--json", *asked).stdout)
+    assert found["values"] == {"id": ["é"], "naïve": ["😀"]}
+    shown = typed(*asked)
+    assert shown.returncode == 0 and b"PRESENT" in shown.stdout and b"Traceback" not in shown.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +23,10 @@ from stook.testing.oracles import pointintime as oracle
 from stook.testing.oracles.pointintime import BY_COLUMN, HistoryRow
 from stook.testing.strategies import Case, cases, labels, times, ttls, windows
 
-SETTINGS = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-
+FIXED = "STOOK_TEST_SEED" not in os.environ  # with a seed, other examples are drawn: `--hypothesis-seed` repeats them
+SETTINGS = settings(
+    max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=FIXED, print_blob=True
+)
 
 ENGINES = {
     "duckdb_one_thread": (open_duckdb, "duckdb:?threads=1"),

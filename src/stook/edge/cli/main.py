@@ -6,6 +6,8 @@ command is named. The script entry point calls `main`. It must never hold a comm
 
 from __future__ import annotations
 
+import io
+import sys
 from importlib import import_module
 from typing import Final
 
@@ -83,4 +85,19 @@ def cli(context: click.Context, project: str | None, as_json: bool, verbose: boo
 
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 failed, 2 the call was wrong."""
-    cli(prog_name="stook")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # values may hold any letter, whatever the locale has
+            stream.reconfigure(encoding="utf-8" if stream.encoding == "ascii" else None, errors="backslashreplace")
+    cli([as_utf8(argument) for argument in sys.argv[1:]], prog_name="stook")
+
+
+def as_utf8(argument: str) -> str:
+    """An argument as its bytes say in UTF-8; in a locale without it, Python leaves what it could not read as surrogates.
+
+    >>> as_utf8("na\\udcc3\\udcafve")
+    'naïve'
+    """
+    try:
+        return argument.encode("utf-8", "surrogateescape").decode()
+    except UnicodeError:
+        return argument

@@ -62,7 +62,8 @@ class Session:
     def answer(self, value: Any, text: Callable[[], str] | str) -> None:
         """The command's result: `value` as one JSON document with `--json`, else `text`."""
         if self.as_json:
-            click.echo(json.dumps(json_ready(value), ensure_ascii=False, allow_nan=False))
+            plain = not sys.stdout.encoding.lower().startswith("utf")  # then only JSON's own escapes stay JSON
+            click.echo(json.dumps(json_ready(value), ensure_ascii=plain, allow_nan=False))
         else:
             click.echo(text() if callable(text) else text)
 
