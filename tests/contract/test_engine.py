@@ -26,6 +26,7 @@ class TestMemoryEngine(EngineContract):
         (
             "test_csv_is_read_as_declared",
             "test_csv_text_is_not_rounded",
+            "test_csv_tells_nothing_from_quoted_nothing",
             "test_csv_rows_arrive_in_the_order_of_their_lines",
             "test_a_query_reads_relative_to_the_project_and_breaks_ties_by_content",
             "test_paths_in_queries_start_at_the_project_wherever_it_runs",

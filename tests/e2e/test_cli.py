@@ -313,3 +313,17 @@ def test_any_letter_passes_in_any_locale(tmp_path: Path, surroundings: dict[str,
     assert found["values"] == {"id": ["é"], "naïve": ["😀"]}
     shown = typed(*asked)
     assert shown.returncode == 0 and b"PRESENT" in shown.stdout and b"Traceback" not in shown.stderr
+
+
+@pytest.mark.case(45)
+def test_a_pushed_csv_tells_nothing_from_quoted_nothing(tmp_path: Path) -> None:
+    (tmp_path / "stook.toml").write_text('[project]\nname = "p"\n')
+    (tmp_path / "features.py").write_text(
+        "from stook import *\nitem = Entity('item', join_keys={'id': Int64})\n"
+        "v = FeatureView('v', entities=[item], schema=[Field('w', String), Field('n', Int64)], source=PushSource('s'))\n"
+    )
+    (tmp_path / "rows.csv").write_text('id,w,n\n1,,\n2,"",2\n3,NA,3\n')
+    assert run("-C", tmp_path, "apply").exit_code == 0
+    assert run("-C", tmp_path, "push", "v", tmp_path / "rows.csv").exit_code == 0
+    found = answer("-C", tmp_path, "get-online-features", "-f", "v:w", "-f", "v:n", "-e", "id=1,2,3")
+    assert found["values"] == {"id": [1, 2, 3], "w": [None, "", "NA"], "n": [None, 2, 3]}

@@ -44,7 +44,11 @@ def read_table(name: str, columns: Iterable[Column] = ()) -> pa.Table:
             types = {
                 c.name: to_arrow(c.dtype) for c in columns if c.dtype in TEXT_DECIDES or isinstance(c.dtype, Decimal)
             }
-            return pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(column_types=types))
+            # as in a CSV source: nothing is null, quoted nothing the empty text, and no word means null
+            convert = pyarrow.csv.ConvertOptions(
+                column_types=types, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
+            )
+            return pyarrow.csv.read_csv(path, convert_options=convert)
         if ending == ".arrow":
             with pa.ipc.open_file(path) as reader:
                 return reader.read_all()

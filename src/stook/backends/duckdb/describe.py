@@ -31,6 +31,7 @@ from stook.core.plans import SourceFile
 from stook.core.specs import Column
 
 FOOTERS_MAX: Final = 4_096  # files whose footer is remembered
+ISO_DATE: Final = "%Y-%m-%d"
 _EMPTY: Final = "(empty)"  # sniff_csv's word for no character
 
 
@@ -53,12 +54,13 @@ class Footer:
 
 @dataclass(frozen=True)
 class CsvDialect:
-    """How DuckDB's sniffer reads a CSV file. `custom_times`: its timestamps are not ISO 8601."""
+    """How DuckDB's sniffer reads a CSV file. `custom_times`, `custom_dates`: they are not ISO 8601."""
 
     names: tuple[str, ...]
     sql_types: tuple[str, ...]
     options: tuple[tuple[str, str], ...]
     custom_times: bool
+    custom_dates: bool
 
 
 def shape_of(cursor: duckdb.DuckDBPyConnection, relation: str) -> Shape:
@@ -78,7 +80,10 @@ def csv_relation(path: str, dialect: CsvDialect, sql_types: Iterable[str]) -> st
     columns = ", ".join(f"'c{i}': {literal(t)}" for i, t in enumerate(sql_types))
     options = "".join(f", {name} = {value}" for name, value in dialect.options)
     path = path.translate(GLOB_ESCAPES)
-    return f"read_csv({literal(path)}, auto_detect = false, columns = {{{columns}}}{options})"
+    # quoted, nothing is the empty text; else it is null
+    return (
+        f"read_csv({literal(path)}, auto_detect = false, allow_quoted_nulls = false, columns = {{{columns}}}{options})"
+    )
 
 
 def footer(file: SourceFile) -> Footer:
@@ -121,6 +126,7 @@ def sniff(cursor: duckdb.DuckDBPyConnection, file: SourceFile) -> CsvDialect:
         sql_types=tuple(c["type"] for c in found["Columns"]),
         options=tuple(options.items()),
         custom_times=bool(found["TimestampFormat"]),
+        custom_dates=found["DateFormat"] not in (None, "", ISO_DATE),
     )
 
 

@@ -151,13 +151,14 @@ def _csv_part(cursor: duckdb.DuckDBPyConnection, view: ViewSpec, source: SourceS
 
 
 def _csv_type(name: str, sniffed: str, dialect: CsvDialect, declared: Mapping[str, DType]) -> str:
-    """The type to read a CSV column as: text where DuckDB's parser would round, else the declared or sniffed one."""
+    """The type to read a CSV column as: text, which is converted exactly or refused, but for what no use is made of and
+    for dates and times in a form of their own."""
     want = declared.get(name)
     if want is None:
         return sniffed
-    if want in dtypes.FLOATS and sniffed != "BOOLEAN":
-        return sql_type(want)
-    if want == dtypes.Timestamp and (dialect.custom_times or sniffed == "DATE"):
+    if want == dtypes.Timestamp and (dialect.custom_times or (sniffed == "DATE" and dialect.custom_dates)):
+        return sniffed
+    if want == dtypes.Date and dialect.custom_dates:
         return sniffed
     return "VARCHAR" if read_as_text(want) else sniffed
 

@@ -8,7 +8,7 @@ change a value, the expression it writes compares and raises, naming view, colum
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import pyarrow as pa
@@ -27,8 +27,11 @@ _PRIMITIVES: Final = {
 }  # fmt: skip
 _SUBMICRO: Final = r"\.\d{6}\d*[1-9]"
 _TIME_TEXT: Final = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?)?"
-_CSV_TIME: Final = r"\d{4}[-/]\d\d?[-/]\d\d?([T ]\d\d?:\d\d(:\d\d(\.\d+)?)? ?(Z|UTC|[+-]\d\d(:?\d\d)?)?)?"
+_CSV_DATE: Final = r"\d{4}[-/]\d\d?[-/]\d\d?"
+_CSV_TIME: Final = _CSV_DATE + r"([T ]\d\d?:\d\d(:\d\d(\.\d+)?)? ?(Z|UTC|[+-]\d\d(:?\d\d)?)?)?"
 _INTEGER: Final = r"[+-]?\d+(\.0*)?"
+_FLOAT: Final = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
+_NOT_FINITE: Final = r"(?i)[+-]?(inf|infinity|nan)"
 _SHOWN_CHARACTERS: Final = 100  # of a value named in a message
 
 
@@ -93,13 +96,14 @@ def sql_type(dtype: DType) -> str:
 
 
 def read_as_text(dtype: DType) -> bool:
-    """Whether a CSV column declared so is read as written and converted here, because DuckDB's own parser rounds.
+    """Whether a CSV column declared so is read as written and converted here, because DuckDB's own parser rounds, and
+    takes no quoted nothing for a null.
 
-    >>> read_as_text(dtypes.Int64), read_as_text(dtypes.Float64)
+    >>> read_as_text(dtypes.Int64), read_as_text(dtypes.Bytes)
     (True, False)
     """
-    kept = (*dtypes.INTEGERS, dtypes.String, dtypes.Timestamp, dtypes.Time)
-    return dtype in kept or isinstance(dtype, Decimal)
+    kept = isinstance(dtype, Primitive) and dtype != dtypes.Bytes
+    return kept or isinstance(dtype, Decimal)
 
 
 def exact(held: Held, want: DType, what: str) -> str:
@@ -137,6 +141,8 @@ def event_us(held: Held, what: str) -> str:
     Naive means UTC, a date its midnight, text is RFC 3339. Raises SchemaMismatch naming `what` where the column holds no times.
     """
     if held.text or pa.types.is_string(held.arrow):
+        if held.text:
+            held = replace(held, expr=f"nullif({held.expr}, '')")
         time = f"TRY_CAST({held.expr} AS TIMESTAMPTZ)"  # cuts the digits below a microsecond off
         micros = f"epoch_us({time}) + CAST(regexp_matches({held.expr}, {literal(_SUBMICRO)}) AS BIGINT)"
         # DuckDB would take 'infinity', 'epoch' and names of zones for times too
@@ -180,13 +186,19 @@ def _lossless(have: pa.DataType, want: DType) -> bool:
 def _from_text(expr: str, want: DType, what: str) -> str:
     if want == dtypes.String:
         return expr
+    expr = f"nullif({expr}, '')"
     converted = f"TRY_CAST({expr} AS {sql_type(want)})"
     test = f"{converted} IS NOT NULL"
     if want in dtypes.INTEGERS:
         test += f" AND regexp_full_match(trim({expr}), {literal(_INTEGER)})"
+    elif want in dtypes.FLOATS:  # a number too large for the type is refused, not made infinite
+        number = f"regexp_full_match(trim({expr}), {literal(_FLOAT)}) AND isfinite({converted})"
+        test += f" AND (({number}) OR regexp_full_match(trim({expr}), {literal(_NOT_FINITE)}))"
     elif isinstance(want, Decimal):
         pattern = rf"[+-]?\d*(\.\d{{0,{want.scale}}}0*)?"
         test += f" AND regexp_full_match(trim({expr}), {literal(pattern)})"
+    elif want == dtypes.Date:
+        test += f" AND regexp_full_match(trim({expr}), {literal(_CSV_DATE)})"
     elif want in (dtypes.Timestamp, dtypes.Time):
         if want == dtypes.Timestamp:
             test += f" AND regexp_full_match(trim({expr}), {literal(_CSV_TIME)})"

@@ -361,13 +361,38 @@ class EngineContract(Contract):
 
     @pytest.mark.parametrize(
         ("text", "want"),
-        [("1.5", dtypes.Int64), ("x", dtypes.Int64), ("1.005", Decimal(5, 2)), ("2020-01-01T00:00:00.0000001", dtypes.Timestamp)],
+        [
+            ("1.5", dtypes.Int64), ("x", dtypes.Int64), ("1_000", dtypes.Int64), ("1.005", Decimal(5, 2)),
+            ("2020-01-01T00:00:00.0000001", dtypes.Timestamp), ("infinity", dtypes.Timestamp), ("epoch", dtypes.Date),
+            ("1e400", dtypes.Float64), ("1e39", dtypes.Float32), ("1_000", dtypes.Float64), ("2", dtypes.Bool),
+        ],
     )  # fmt: skip
     def test_csv_text_is_not_rounded(self, engine: Engine, root: Path, text: str, want: DType) -> None:
         (root / "c.csv").write_text(f"driver,at,value\n1,1970-01-01,{text}\n")
         history = of_source(engine, FileSource("c.csv", timestamp_field="at"), features=(Column("value", want),))
         with pytest.raises(SchemaMismatch, match=f"'value'.*{text}"):
             joined(engine, history, [(1, 10)])
+
+    def test_csv_tells_nothing_from_quoted_nothing(self, engine: Engine, root: Path) -> None:
+        """Unquoted it is null; quoted it is the empty text, and null where no text is declared."""
+        lines = [
+            "driver,at,word,number,ratio,flag,day",
+            "1,1970-01-01,,,,,",
+            '2,1970-01-01,"","","","",""',
+            "3,1970-01-01,NULL,1,nan,true,2020-02-29",
+        ]
+        (root / "c.csv").write_text("\n".join(lines) + "\n")
+        features = tuple(
+            Column(name, dtype)
+            for name, dtype in (
+                ("word", dtypes.String), ("number", dtypes.Int64), ("ratio", dtypes.Float64), ("flag", dtypes.Bool), ("day", dtypes.Date),
+            )
+        )  # fmt: skip
+        (batch,) = engine.newest(
+            of_source(engine, FileSource("c.csv", timestamp_field="at"), features=features), ALL_TIME
+        )
+        assert batch.column("word").to_pylist() == [None, "", "NULL"]
+        assert [batch.column(c.name).null_count for c in features] == [1, 2, 2, 2, 2]
 
     def test_csv_rows_arrive_in_the_order_of_their_lines(self, engine: Engine, root: Path) -> None:
         count = 400_000  # enough for several threads to share
