@@ -187,6 +187,7 @@ class Remote:
                 start_us=None if view["start"] is None else to_us(view["start"]),
                 end_us=to_us(view["end"]),
                 resumed_rows=view["resumed_rows"],
+                rounded_rows=view["rounded_rows"],
             )
             for view in answer.json()["views"]
         ]

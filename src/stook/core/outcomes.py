@@ -23,7 +23,11 @@ class Acknowledgement:
 
 @dataclass(frozen=True)
 class Materialized:
-    """What a run did to one view: keys written (before the write rule), seconds, and how."""
+    """What a run did to one view: keys written (before the write rule), seconds, and how.
+
+    `rounded_rows` counts rows of the source, among those read, whose times had digits below a microsecond: such times
+    are rounded up, so that nothing is known too early.
+    """
 
     view: str
     rows: int
@@ -33,3 +37,4 @@ class Materialized:
     start_us: int | None
     end_us: int
     resumed_rows: int = 0
+    rounded_rows: int = 0

@@ -13,7 +13,7 @@ ttl, `label time - event time <= ttl`; otherwise every feature of the view is nu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stook.core.specs import Column, ViewSpec
 
@@ -157,6 +157,16 @@ class Window:
     known_by_us: int
     start_exclusive: bool = False
     late: Late | None = None
+
+
+class Counts(NamedTuple):
+    """What a window reads: rows that qualify, distinct keys among them at most (perhaps estimated), the largest created
+    time seen by `known_by_us`, and how many of the rows had times whose digits below a microsecond were rounded up."""
+
+    rows: int
+    keys: int
+    knowledge_us: int | None
+    rounded: int
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import pyarrow as pa
 
@@ -87,6 +87,14 @@ class _Run:
     done_rows: int
 
 
+class _Done(NamedTuple):
+    """What a run wrote, and how many of the rows it read had a time rounded up."""
+
+    rows: int
+    generation: int | None
+    rounded: int
+
+
 class Materializer:
     """Runs materializations, one view at a time under the view's lock."""
 
@@ -113,8 +121,13 @@ class Materializer:
             return first
         # an interrupted run was finished, through its own "now"; what came since is read by another
         second = self._locked(view, asked, progress)
-        rows, seconds = first.rows + second.rows, first.seconds + second.seconds
-        return replace(first, rows=rows, seconds=seconds, end_us=second.end_us)
+        return replace(
+            first,
+            rows=first.rows + second.rows,
+            seconds=first.seconds + second.seconds,
+            end_us=second.end_us,
+            rounded_rows=first.rounded_rows + second.rounded_rows,
+        )
 
     def _locked(self, view: ViewSpec, asked: _Asked, progress: Progress) -> Materialized:
         if not view.online:
@@ -131,7 +144,7 @@ class Materializer:
             made = (view.uid, definition_of(view))
             valid = mark if mark is not None and mark.definition == made[1] else None
             run = self._decide(view, asked, valid if asked.incremental else mark)
-            sight, rows, generation = self._carry_out(run, progress)
+            sight, done = self._carry_out(run, progress)
             if asked.incremental:
                 after: Watermark | None = after_incremental(mark, run.window, made, sight)
             else:
@@ -142,7 +155,10 @@ class Materializer:
             self._ports.records.commit(changes)
             seconds = self._ports.clock.monotonic_s() - started
             bounds = (run.window.start_us, run.window.end_us)
-            return Materialized(view.name, rows, seconds, run.mode, generation, *bounds, resumed_rows=run.done_rows)
+            return Materialized(
+                view.name, done.rows, seconds, run.mode, done.generation, *bounds,
+                resumed_rows=run.done_rows, rounded_rows=done.rounded,
+            )  # fmt: skip
 
     def _live(self, view: ViewSpec) -> int | None:
         generations = self._ports.online.generations(space(view))
@@ -194,16 +210,16 @@ class Materializer:
             self._ports.records.commit([Put(PINNED, view.uid, source.to_spec(), ANY)])
         return pinned
 
-    def _carry_out(self, run: _Run, progress: Progress) -> tuple[Sight, int, int | None]:
+    def _carry_out(self, run: _Run, progress: Progress) -> tuple[Sight, _Done]:
         history = run.pinned.history
-        qualifying, keys, knowledge_us = self._ports.engine.counts(history, run.window)
-        known = known_through(history.source, knowledge_us, run.window)
+        counted = self._ports.engine.counts(history, run.window)
+        known = known_through(history.source, counted.knowledge_us, run.window)
         sight = Sight(history.source, known, run.pinned.push_position)
-        total = min(qualifying, keys)
+        total = min(counted.rows, counted.keys)
         progress(run.view.name, run.done_rows, total)
         carry = self._load if run.mode == "load" else self._upsert
         rows, generation = carry(run, total, progress)
-        return sight, rows, generation
+        return sight, _Done(rows, generation, counted.rounded)
 
     def _batches(self, run: _Run) -> Iterator[pa.RecordBatch]:
         """The run's batches behind those done: the same inputs give the same rows in the same order."""

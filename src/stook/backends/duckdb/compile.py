@@ -4,7 +4,7 @@ It is a file of its own because it is pure: parts and plans in, text out, so tha
 and windows can be read in one place. The engine runs what it writes. It must never touch a connection or a file.
 
 Every history is first brought to one normal form, the relation `history` with columns `key0 ...`, `feature0 ...`,
-`event_us`, `created_us`, `knowledge_us`, `arrival` and `deleted`; labels are `labels` with `row_id`, `label_us`,
+`event_us`, `created_us`, `knowledge_us`, `arrival`, `deleted` and `rounded` (a time had digits below a microsecond); labels are `labels` with `row_id`, `label_us`,
 `known_us` and `key0 ...`. Names of the user's appear only where parts are read.
 
 A point-in-time join goes in three steps, each narrow until the last: an ASOF join finds the newest event time; an
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from stook.backends.duckdb.sqltypes import Held, event_us, exact, sql_type, within_years
+from stook.backends.duckdb.sqltypes import Held, event_us, exact, is_rounded, sql_type, within_years
 from stook.core import dtypes
 from stook.core.errors import SchemaMismatch, did_you_mean
 from stook.core.plans import Late, SourceSnapshot, Window
@@ -31,7 +31,8 @@ LABELS: Final = "labels"
 RESUME: Final = "resume"
 _BIAS: Final = 1 << 62  # lifts any time above zero
 _LOW: Final = (1 << 64) - 1
-_ORDER: Final = "event_us, created_us, knowledge_us, arrival, deleted"
+_ORDER: Final = ("event_us", "created_us", "knowledge_us", "arrival")
+_FLAGS: Final = ("deleted", "rounded")
 
 
 @dataclass(frozen=True)
@@ -107,21 +108,23 @@ def _part_sql(view: ViewSpec, source: SourceSnapshot | None, part: Part, feature
         created = within_years("created_us", f"feature view {view.name!r}: the created column")
     out = [
         *names("key", len(view.keys)), *chosen, f"{event} AS event_us", f"{created} AS created_us",
-        "knowledge_us", f"{arrival} AS arrival", "deleted",
+        "knowledge_us", f"{arrival} AS arrival", *_FLAGS,
     ]  # fmt: skip
     return f"SELECT {', '.join(out)} FROM ({inner}) WHERE {where}"
 
 
 def _source_order(view: ViewSpec, source: SourceSnapshot, part: Part, arrival: str) -> list[str]:
     what = f"feature view {view.name!r}: column "
-    event = event_us(part.columns[source.timestamp_field], what + repr(source.timestamp_field))
+    held = part.columns[source.timestamp_field]
+    event, rounded = event_us(held, what + repr(source.timestamp_field)), is_rounded(held)
     created = "CAST(NULL AS BIGINT)"
     if source.created_timestamp_column is not None:
         held = part.columns[source.created_timestamp_column]
         created = event_us(held, what + repr(source.created_timestamp_column))
+        rounded = f"({rounded} OR {is_rounded(held)})"
     return [
         f"{event} AS event_us", f"{created} AS created_us", f"coalesce({created}, {event}) AS knowledge_us",
-        f"{arrival} AS arrival", "false AS deleted",
+        f"{arrival} AS arrival", "false AS deleted", f"{rounded} AS rounded",
     ]  # fmt: skip
 
 
@@ -130,7 +133,7 @@ def _own_order(part: Part) -> list[str]:
     return [
         f"CAST({event} AS BIGINT) AS event_us", "CAST(NULL AS BIGINT) AS created_us",
         f"CAST({knowledge} AS BIGINT) AS knowledge_us", f"CAST({arrival} AS BIGINT) AS arrival",
-        f"coalesce({deleted}, false) AS deleted",
+        f"coalesce({deleted}, false) AS deleted", "false AS rounded",
     ]  # fmt: skip
 
 
@@ -158,8 +161,9 @@ def _rank(view: ViewSpec, carried: Sequence[Column]) -> str:
 def _empty(view: ViewSpec, features: Sequence[Column]) -> str:
     columns = [f"CAST(NULL AS {sql_type(c.dtype)}) AS key{i}" for i, c in enumerate(view.keys)]
     columns += [f"CAST(NULL AS {sql_type(c.dtype)}) AS feature{i}" for i, c in enumerate(features)]
-    columns += [f"CAST(NULL AS BIGINT) AS {n}" for n in _ORDER.split(", ")[:-1]]
-    return f"SELECT {', '.join([*columns, 'false AS deleted'])} WHERE false"
+    columns += [f"CAST(NULL AS BIGINT) AS {n}" for n in _ORDER]
+    columns += [f"false AS {n}" for n in _FLAGS]
+    return f"SELECT {', '.join(columns)} WHERE false"
 
 
 def pack(high: str, low: str) -> str:
@@ -301,10 +305,12 @@ def _behind(key: Sequence[str]) -> str:
 
 
 def counts_sql(keys: int, window: Window, *, ranked: bool) -> str:
-    """One row: how many qualify, about how many keys they have, the largest created time by `known_by_us`."""
+    """One row: how many qualify, about how many keys they have, the largest created time by `known_by_us`, and how many
+    of those that qualify had a time rounded up."""
     inside = qualifies(window, ranked=ranked)
     distinct = f"approx_count_distinct(hash({', '.join(names('key', keys))}))" if keys else "max(1)"
     return f"""
     SELECT count(*) FILTER (WHERE {inside}), coalesce({distinct} FILTER (WHERE {inside}), 0),
-           max(created_us) FILTER (WHERE created_us <= {window.known_by_us})
+           max(created_us) FILTER (WHERE created_us <= {window.known_by_us}),
+           count(*) FILTER (WHERE rounded AND {inside})
     FROM {HISTORY}"""

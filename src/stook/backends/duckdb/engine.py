@@ -31,6 +31,7 @@ from stook.core.plans import (
     KNOWN_US,
     LABEL_US,
     ROW,
+    Counts,
     History,
     PointInTimePlan,
     SourceSnapshot,
@@ -136,13 +137,13 @@ class DuckEngine:
             for batch in regroup(runs, batch_rows):
                 yield _named(batch, history)
 
-    def counts(self, history: History, window: Window) -> tuple[int, int, int | None]:
+    def counts(self, history: History, window: Window) -> Counts:
         with self._cursor() as cursor, translated(_what(history)):
             self._show(cursor, history, ())
             text = sql.counts_sql(len(history.view.keys), window, ranked=_is_ranked(history))
             (found,) = cursor.sql(text).fetchall()
-            rows, keys, created = found
-            return rows, min(rows, keys), created
+            rows, keys, created, rounded = found
+            return Counts(rows, min(rows, keys), created, rounded)
 
     def close(self) -> None:
         with self._lock:

@@ -160,6 +160,15 @@ def event_us(held: Held, what: str) -> str:
     return f"epoch_us({held.expr})"
 
 
+def is_rounded(held: Held) -> str:
+    """SQL: whether a time of the column has digits below a microsecond, which `event_us` rounds up."""
+    if held.text or pa.types.is_string(held.arrow):
+        return f"coalesce(regexp_matches({held.expr}, {literal(_SUBMICRO)}), false)"
+    if pa.types.is_timestamp(held.arrow) and held.arrow.unit == "ns":
+        return f"coalesce(epoch_ns({held.expr}) % 1000 <> 0, false)"
+    return "false"
+
+
 def within_years(expr: str, what: str) -> str:
     """SQL of microseconds that raises outside the years 1 to 9999, which is what datetimes can say."""
     return _checked(expr, f"{expr} BETWEEN {MIN_US} AND {MAX_US}", expr, f"{what} holds ", "between years 1 and 9999")

@@ -20,7 +20,7 @@ from stook.core.arrow import from_arrow, to_arrow
 from stook.core.definitions import FileSource, SqlSource
 from stook.core.dtypes import DType
 from stook.core.errors import EngineUnavailable, NotSupported
-from stook.core.plans import KNOWN_US, LABEL_US, ROW, History, PointInTimePlan, SourceSnapshot, ViewJoin, Window
+from stook.core.plans import KNOWN_US, LABEL_US, ROW, Counts, History, PointInTimePlan, SourceSnapshot, ViewJoin, Window
 from stook.core.rows import ARRIVAL, DELETED, EVENT_US, FILE_ROWS_MAX, KNOWLEDGE_US, PUSH_ARRIVAL
 from stook.core.settings import EngineUrl
 from stook.core.specs import Column
@@ -76,13 +76,13 @@ class MemoryEngine:
         for start in range(0, len(found), batch_rows):
             yield _batch(len(view.keys), found[start : start + batch_rows], values)
 
-    def counts(self, history: History, window: Window) -> tuple[int, int, int | None]:
+    def counts(self, history: History, window: Window) -> Counts:
         self._check_open()
         rows, _ = read_history(history, ())
         inside = [row for row in rows if _qualifies(row, window)]
         created = [row.created_us for row in rows if row.created_us is not None]
         last = max((at for at in created if at <= window.known_by_us), default=None)
-        return len(inside), len({row.key for row in inside}), last
+        return Counts(len(inside), len({row.key for row in inside}), last, sum(row.rounded for row in inside))
 
     def close(self) -> None:
         self._closed = True

@@ -40,6 +40,7 @@ class Row(NamedTuple):
     arrival: int
     deleted: bool
     created_us: int | None
+    rounded: bool
     at: int
 
     @property
@@ -65,6 +66,7 @@ class _Times(NamedTuple):
     arrival: Sequence[int]
     deleted: Sequence[bool | None]
     created: Sequence[int | None]
+    rounded: Sequence[bool]
 
 
 def read_history(history: History, features: Sequence[Column]) -> tuple[list[Row], pa.Table]:
@@ -83,7 +85,7 @@ def read_history(history: History, features: Sequence[Column]) -> tuple[list[Row
                 continue
             known = times.knowledge[i]
             order = (event, event if known is None else known, times.arrival[i], bool(times.deleted[i]))
-            rows.append(Row(key, *order, times.created[i], start + i))
+            rows.append(Row(key, *order, times.created[i], times.rounded[i], start + i))
         start += part.rows
         tables.append(pa.table(values, schema=arrow_schema(features)))
     return rows, pa.concat_tables(tables).combine_chunks()
@@ -116,12 +118,14 @@ def _source_parts(
     what = f"feature view {history.view.name!r}: column "
     for file, part in zip(source.files, parts, strict=True):
         event = times_of(part.columns[source.timestamp_field], what + repr(source.timestamp_field))
+        rounded = _rounded(part.columns[source.timestamp_field])
         created: Sequence[int | None] = [None] * part.rows
         if source.created_timestamp_column is not None:
             name = source.created_timestamp_column
             created = times_of(part.columns[name], what + repr(name))
+            rounded = [a or b for a, b in zip(rounded, _rounded(part.columns[name]), strict=True)]
         arrival = [file_arrival(file.ordinal, i) for i in range(part.rows)]
-        yield part, _Times(event, created, arrival, [False] * part.rows, created)
+        yield part, _Times(event, created, arrival, [False] * part.rows, created, rounded)
 
 
 def _require(
@@ -146,7 +150,7 @@ def _own_times(part: _Part) -> _Times:
     event, knowledge, arrival, deleted = (
         part.columns[n].to_pylist() for n in (EVENT_US, KNOWLEDGE_US, ARRIVAL, DELETED)
     )
-    return _Times(event, knowledge, arrival, deleted, [None] * part.rows)
+    return _Times(event, knowledge, arrival, deleted, [None] * part.rows, [False] * part.rows)
 
 
 def _part(table: pa.Table, logical: Mapping[str, DType] | None = None) -> _Part:
@@ -226,14 +230,28 @@ def times_of(values: pa.ChunkedArray, what: str) -> list[int | None]:
     return micros.to_pylist()
 
 
+def _rounded(values: pa.ChunkedArray) -> list[bool]:
+    """Which of the times have digits below a microsecond."""
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if from_arrow(values.type) == dtypes.String:
+        return [text is not None and _is_between(text) for text in values.to_pylist()]
+    if pa.types.is_timestamp(values.type) and values.type.unit == "ns":
+        return [raw is not None and raw % 1000 != 0 for raw in values.cast(pa.int64()).to_pylist()]
+    return [False] * len(values)
+
+
+def _is_between(text: str) -> bool:
+    rest = _LONG_FRACTION.search(text)
+    return rest is not None and rest.group(2).strip("0") != ""
+
+
 def _text_us(text: str, what: str) -> int:
     """The instant of an RFC 3339 text, its digits below a microsecond rounded up."""
-    rest = _LONG_FRACTION.search(text)
-    is_between = rest is not None and rest.group(2).strip("0") != ""
     try:
         if not _TIME.fullmatch(text):
             raise InvalidArgument("it is no RFC 3339", hint="")
-        return to_us(to_us(_LONG_FRACTION.sub(r"\1", text)) + is_between)
+        return to_us(to_us(_LONG_FRACTION.sub(r"\1", text)) + _is_between(text))
     except InvalidArgument as error:
         raise SchemaMismatch(
             f"{what} holds text, of which {text!r} cannot be kept as a time: {error.message}",

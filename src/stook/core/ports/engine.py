@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from stook.core.definitions import FileSource, SqlSource
-from stook.core.plans import History, PointInTimePlan, SourceSnapshot, Window
+from stook.core.plans import Counts, History, PointInTimePlan, SourceSnapshot, Window
 from stook.core.specs import Column
 
 if TYPE_CHECKING:
@@ -58,9 +58,8 @@ class Engine(Protocol):
         """
         ...
 
-    def counts(self, history: History, window: Window) -> tuple[int, int, int | None]:
-        """(rows that qualify, distinct keys among them at most, largest created time seen at or before
-        `known_by_us`), for progress and watermarks. The second may be an estimate."""
+    def counts(self, history: History, window: Window) -> Counts:
+        """What the window reads, counted, for progress and watermarks."""
         ...
 
     def close(self) -> None:

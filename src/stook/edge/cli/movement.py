@@ -28,7 +28,9 @@ def _report(session: Session, done: Sequence[Any]) -> None:
             m.rows,
             f"{m.seconds:.2f}",
             int(m.rows / m.seconds) if m.seconds else None,
-            m.mode + (f", resumed after {m.resumed_rows}" if m.resumed_rows else ""),
+            m.mode
+            + (f", resumed after {m.resumed_rows}" if m.resumed_rows else "")
+            + (f", times of {m.rounded_rows} rows rounded up" if m.rounded_rows else ""),
             m.generation,
             to_rfc3339(m.end_us),
         )

@@ -253,6 +253,7 @@ def _materialized(done: Sequence[Any]) -> MaterializeAnswer:
                 start=None if m.start_us is None else to_rfc3339(m.start_us),
                 end=to_rfc3339(m.end_us),
                 resumed_rows=m.resumed_rows,
+                rounded_rows=m.rounded_rows,
             )
             for m in done
         ]

@@ -123,6 +123,7 @@ class MaterializedView(msgspec.Struct):
     start: str | None
     end: str
     resumed_rows: int
+    rounded_rows: int
 
 
 class MaterializeAnswer(msgspec.Struct):

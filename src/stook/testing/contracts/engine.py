@@ -94,7 +94,7 @@ class EngineContract(Contract):
         assert joined(engine, history, []) == []
         assert joined(engine, History(history.view, None), [(1, 10)]) == [None]
         assert list(engine.newest(History(history.view, None), ALL_TIME)) == []
-        assert engine.counts(History(history.view, None), ALL_TIME) == (0, 0, None)
+        assert engine.counts(History(history.view, None), ALL_TIME) == (0, 0, None, 0)
 
     def test_a_ttl_counts_from_the_label_and_holds_its_last_microsecond(self, engine: Engine, root: Path) -> None:
         history = simple(engine, root, [(1, 10, 100)])
@@ -537,7 +537,24 @@ class EngineContract(Contract):
     def test_counts_tell_rows_keys_and_the_last_created_time(self, engine: Engine, root: Path) -> None:
         source = FileSource("c.parquet", timestamp_field="at", created_timestamp_column="created")
         write(root / "c.parquet", [(1, 10, 1, 50), (1, 11, 1, 70), (2, 12, 1, None), (3, 99, 1, 60)])
-        assert engine.counts(of_source(engine, source), Window(None, 20, 65)) == (2, 2, 60)
+        assert engine.counts(of_source(engine, source), Window(None, 20, 65)) == (2, 2, 60, 0)
+
+    def test_counts_tell_how_many_times_were_rounded(self, engine: Engine, root: Path) -> None:
+        source = FileSource("r/*.parquet", timestamp_field="at", created_timestamp_column="created")
+        (root / "r").mkdir()
+        nanos = pa.array([1_000, 1_001, 2_000, None], pa.timestamp("ns", "UTC"))
+        later = pa.array([5_000, 5_000, 5_999, 5_000], pa.timestamp("ns", "UTC"))
+        pq.write_table(
+            pa.table({"driver": [1, 2, 3, 4], "at": nanos, "created": later, "trips": [1, 2, 3, 4]}),
+            root / "r/a.parquet",
+        )
+        texts = ["1970-01-01T00:00:00.0000010Z", "1970-01-01T00:00:00.0000011Z"]
+        pq.write_table(
+            pa.table({"driver": [5, 6], "at": texts, "created": texts, "trips": [5, 6]}), root / "r/b.parquet"
+        )
+        history = of_source(engine, source)
+        assert engine.counts(history, ALL_TIME) == (5, 5, 6, 3)
+        assert engine.counts(history, Window(None, 1, 100)).rounded == 0
 
     def test_threads_may_share_an_engine(self, engine: Engine, root: Path) -> None:
         histories = []
