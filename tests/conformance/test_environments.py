@@ -2,7 +2,7 @@
 
 Environments are drawn by a seed, which is printed; `STOOK_TEST_SEED` repeats it. Each runs some cases through one way
 in and every way out, random histories against the oracle, and a random story, in a process of its own.
-`STOOK_TEST_ENVIRONMENTS` says how many (3 here, 20 in `make test-long`).
+`STOOK_TEST_ENVIRONMENTS` says how many (2 where it is not set).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from stook.testing.cases.every import CASES
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = int(os.environ.get("STOOK_TEST_SEED", str(random.SystemRandom().randrange(1 << 30))))
-ENVIRONMENTS = int(os.environ.get("STOOK_TEST_ENVIRONMENTS", "3"))
+ENVIRONMENTS = int(os.environ.get("STOOK_TEST_ENVIRONMENTS", "2"))
 CASES_EACH = 15
 ZONES = (
     "UTC",
@@ -31,7 +31,7 @@ ZONES = (
     "Pacific/Chatham",
     "America/St_Johns",
 )
-PROPERTIES = "joined_together or newest_rows or breaks_ties or (equals_the_oracle and own_time)"
+PROPERTIES = "two_threads and (joined_together or breaks_ties or (equals_the_oracle and own_time))"
 
 
 def drawn(choose: random.Random) -> dict[str, str]:
