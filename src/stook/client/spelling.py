@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from stook.core.arrow import from_arrow
+from stook.core.arrow import decoded, from_arrow
 from stook.core.definitions import FeatureService, FeatureView, Projection
 from stook.core.errors import InvalidArgument, SchemaMismatch
 from stook.core.instants import to_rfc3339, to_us
@@ -132,7 +132,9 @@ def dump(fields: Mapping[str, Any]) -> bytes:
 
 
 def table_stream(table: pa.Table) -> bytes:
-    """A table as an Arrow stream."""
+    """A table as an Arrow stream, in the layouts that a server takes."""
+    columns = [decoded(c) if "_view" in str(c.type) else c for c in table.columns]
+    table = pa.table(columns, table.column_names)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

@@ -7,6 +7,7 @@ guess: what a type cannot hold exactly is refused.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -41,6 +42,7 @@ _PRIMITIVES: Final[dict[str, pa.DataType]] = {
     "time": pa.time64("us"),
     "timestamp": TIMESTAMP,
 }
+_VIEWS: Final = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}  # Arrow cannot take rows of these
 _LOGICAL: Final = {arrow: dtypes.PRIMITIVES[name] for name, arrow in _PRIMITIVES.items()}
 
 
@@ -116,8 +118,17 @@ def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
 def as_table(data: Any, what: str, columns: Iterable[Column] = ()) -> pa.Table:
     """An Arrow table from an Arrow table or batch, a pandas or Polars DataFrame, a list of dicts or a dict of lists.
 
-    A pandas index is not a column. `columns` say what Python values are meant to be. Raises SchemaMismatch naming `what` for anything else.
+    A pandas index is not a column. `columns` say what Python values are meant to be. Raises SchemaMismatch naming
+    `what` for anything else, and for a column's name that stands twice.
     """
+    table = _table_of(data, what, columns)
+    names = table.column_names
+    if len(set(names)) < len(names):
+        require_columns(table, names, what)
+    return table
+
+
+def _table_of(data: Any, what: str, columns: Iterable[Column]) -> pa.Table:
     if isinstance(data, pa.Table):
         return data
     if isinstance(data, pa.RecordBatch):
@@ -125,24 +136,35 @@ def as_table(data: Any, what: str, columns: Iterable[Column] = ()) -> pa.Table:
     try:
         types = {c.name: c.dtype for c in columns} if isinstance(data, dict | list | tuple) else {}
         if isinstance(data, dict):
-            return pa.table({name: _column(values, types.get(name)) for name, values in data.items()})
+            return pa.table({name: _column(values, types.get(name), name) for name, values in data.items()})
         if isinstance(data, list | tuple):
             names = dict.fromkeys(name for row in data for name in row)
-            return pa.table({n: _column([row.get(n) for row in data], types.get(n)) for n in names})
+            return pa.table({n: _column([row.get(n) for row in data], types.get(n), n) for n in names})
         module = type(data).__module__.partition(".")[0]
         if module == "pandas":
             return pa.Table.from_pandas(data, preserve_index=False).replace_schema_metadata(None)
         if hasattr(data, "__arrow_c_stream__"):
-            return pa.table(data)
+            return pa.table(_in_classic_layout(data))
     except (pa.ArrowException, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise SchemaMismatch(f"{what} cannot be read as a table: {_first_line(error)}", hint=_TABLE_HINT) from None
     raise SchemaMismatch(f"{what} is a {type(data).__name__}, not a table", hint=_TABLE_HINT)
 
 
-def _column(values: Any, dtype: DType | None) -> Any:
+def _column(values: Any, dtype: DType | None, name: str) -> Any:
     if isinstance(values, list | tuple):
         return column_of(values, dtype, None if dtype is None else to_arrow(dtype))
-    return values
+    if isinstance(values, str | bytes | bytearray | Set | Mapping):  # each would come apart, or in any order
+        raise TypeError(f"column {name!r} is a {type(values).__name__}, not a list")
+    return _in_classic_layout(values)
+
+
+def _in_classic_layout(data: Any) -> Any:
+    """Polars' frames and series in the layouts that Arrow can compute with; it cannot decode a dictionary of views."""
+    if type(data).__module__.partition(".")[0] != "polars":
+        return data
+    import polars as pl  # the data is Polars' own, so it is there
+
+    return data.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 _TABLE_HINT: Final = "give an Arrow table, a DataFrame, a list of dicts or a dict of lists"
@@ -172,8 +194,7 @@ def conform(values: pa.ChunkedArray | pa.Array, dtype: DType, what: str) -> pa.C
     would change a value, and text for numbers or the reverse, raises SchemaMismatch naming `what`.
     """
     chunked = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
-    if pa.types.is_dictionary(chunked.type):
-        chunked = chunked.cast(chunked.type.value_type)
+    chunked = decoded(chunked)
     target = to_arrow(dtype)
     if chunked.type == target:
         return _check_shape(chunked, dtype, what)
@@ -202,6 +223,19 @@ def conform(values: pa.ChunkedArray | pa.Array, dtype: DType, what: str) -> pa.C
             hint="widen the declared type or mend the value",
         ) from None
     return _check_shape(converted, dtype, what)
+
+
+def decoded(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The values of a dictionary or view encoded column, one a row; any other column as it is."""
+    kind = values.type
+    if not pa.types.is_dictionary(kind):
+        plain = _VIEWS.get(kind)
+        return values if plain is None else values.cast(plain)
+    plain = _VIEWS.get(kind.value_type)
+    if plain is None:
+        return values.cast(kind.value_type)
+    chunks = [pa.DictionaryArray.from_arrays(c.indices, c.dictionary.cast(plain)) for c in values.chunks]
+    return pa.chunked_array(chunks, pa.dictionary(kind.index_type, plain)).cast(plain)
 
 
 def _comparable(have: pa.DataType, want: DType) -> bool:
@@ -281,10 +315,10 @@ def event_micros(values: pa.ChunkedArray, what: str, *, round_up: bool) -> tuple
     Text is RFC 3339; naive means UTC. Nanoseconds round up for features and down for labels, so that nothing leaks. Dates mean
     their midnight. Raises SchemaMismatch for other types and for instants outside the years 1 to 9999.
     """
-    chunked = values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
+    chunked = decoded(values)
     if pa.types.is_null(chunked.type):
         return chunked.cast(pa.int64()), 0
-    if pa.types.is_string(chunked.type) or pa.types.is_large_string(chunked.type):
+    if from_arrow(chunked.type) == dtypes.String:
         chunked = _parse_times(chunked, what)
     if pa.types.is_date(chunked.type):
         chunked = chunked.cast(pa.timestamp("s" if pa.types.is_date32(chunked.type) else "ms"))

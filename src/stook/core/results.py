@@ -90,7 +90,10 @@ class OnlineResult:
         return answer
 
     def to_arrow(self) -> pa.Table:
-        """Join keys, then for each feature `name`, `name__status` (dictionary of text) and `name__event_timestamp`."""
+        """Join keys, then for each feature `name`, `name__status` (dictionary of text) and `name__event_timestamp`.
+
+        Raises InvalidArgument where a feature or a key is named like another's status or time.
+        """
         from stook.core import results_arrow  # start-up time: Arrow loads only when asked for
 
         return results_arrow.to_table(self.keys, self.columns)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from stook.core.arrow import TIMESTAMP, from_arrow, to_arrow
-from stook.core.errors import NotSupported
+from stook.core.errors import InvalidArgument, NotSupported
 from stook.core.statuses import NO_TIME, STATUS_NAMES, OnlineColumn
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ STATUS_TYPE = pa.dictionary(pa.int8(), pa.string())
 def to_table(keys: Keys, columns: Sequence[OnlineColumn]) -> pa.Table:
     """The whole answer: keys, then value, status and event time of each feature.
 
-    Columns of one view share their status and time arrays, so those are built once a view.
+    Columns of one view share their status and time arrays, so those are built once a view. Raises InvalidArgument
+    where a feature or a key is named like another's status or time.
     """
     names, arrays = _keys(keys)
     shared: dict[int, Any] = {}
@@ -44,6 +45,12 @@ def to_table(keys: Keys, columns: Sequence[OnlineColumn]) -> pa.Table:
             times = shared[id(column.event_us)] = _times(column.event_us)
         names += [column.name, f"{column.name}__status", f"{column.name}__event_timestamp"]
         arrays += [_values(column.values, column.dtype), statuses, times]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidArgument(
+            f"two columns of the answer would be named {twice!r}",
+            hint="take to_dict() and .statuses, or ask for these features apart",
+        )
     return pa.Table.from_arrays(arrays, names=names)
 
 

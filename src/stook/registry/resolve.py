@@ -26,7 +26,7 @@ def resolve_features(catalogue: Catalogue, features: Features, *, full_feature_n
 
     Features of one projection are read together; the answer keeps the order asked. Short names are answered, full
     ones with `full_feature_names` or where two views share a short name. Raises UnknownFeature with near names,
-    InvalidArgument (nothing asked, the same feature twice, one key column with two types).
+    InvalidArgument (nothing asked, the same feature twice, one key column with two types, one name for two columns).
     """
     projections = _projections(catalogue, features)
     asked: list[tuple[str, str, str]] = []  # alias, feature, view
@@ -43,7 +43,9 @@ def resolve_features(catalogue: Catalogue, features: Features, *, full_feature_n
         raise InvalidArgument(f"{len(asked)} features were asked for", hint=f"ask for 1 to {FEATURES_MAX}")
     names = _answer_names(asked, full_feature_names)
     reads = _reads(catalogue, projections, asked, names)
-    return ReadPlan(reads, _request_keys(reads), tuple(names), catalogue.stamp)
+    keys = _request_keys(reads)
+    _check_apart(names, [key.name for key in keys])
+    return ReadPlan(reads, keys, tuple(names), catalogue.stamp)
 
 
 def expand(catalogue: Catalogue, features: Features) -> tuple[Projection, ...]:
@@ -91,6 +93,19 @@ def _answer_names(asked: list[tuple[str, str, str]], full: bool) -> list[str]:
     for _, feature, _ in asked:
         counts[feature] = counts.get(feature, 0) + 1
     return [feature if counts[feature] == 1 else name for (_, feature, _), name in zip(asked, full_names, strict=True)]
+
+
+def _check_apart(names: list[str], keys: list[str]) -> None:
+    """Refuses an answer of which two columns would have one name: one would hide the other."""
+    taken = set(keys)
+    for name in names:
+        if name in taken:
+            what = "a join key of another view" if name in keys else "another feature's full name"
+            raise InvalidArgument(
+                f"feature {name!r} is named like {what}",
+                hint="use full_feature_names=True" if name in keys else "ask for them apart",
+            )
+        taken.add(name)
 
 
 def _reads(

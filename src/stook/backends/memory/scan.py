@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from stook.backends.memory.files import MEND, check_unchanged
 from stook.core import dtypes
-from stook.core.arrow import arrow_schema, conform, event_micros, from_arrow, to_arrow
+from stook.core.arrow import arrow_schema, conform, decoded, event_micros, from_arrow, to_arrow
 from stook.core.dtypes import DType
 from stook.core.errors import InvalidArgument, NotSupported, SchemaMismatch, SourceUnreadable, did_you_mean
 from stook.core.instants import to_us
@@ -222,8 +222,7 @@ def comparable(values: pa.ChunkedArray) -> list[Any]:
 
 def times_of(values: pa.ChunkedArray, what: str) -> list[int | None]:
     """Instants as microseconds; what lies below a microsecond rounds up. Raises SchemaMismatch naming `what`."""
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
+    values = decoded(values)
     if from_arrow(values.type) == dtypes.String:
         return [None if text is None else _text_us(text, what) for text in values.to_pylist()]
     micros, _ = event_micros(values, what, round_up=True)
@@ -232,8 +231,7 @@ def times_of(values: pa.ChunkedArray, what: str) -> list[int | None]:
 
 def _rounded(values: pa.ChunkedArray) -> list[bool]:
     """Which of the times have digits below a microsecond."""
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
+    values = decoded(values)
     if from_arrow(values.type) == dtypes.String:
         return [text is not None and _is_between(text) for text in values.to_pylist()]
     if pa.types.is_timestamp(values.type) and values.type.unit == "ns":
