@@ -34,7 +34,6 @@ from .stage import Stage, require_strace
 
 pytestmark = pytest.mark.kill
 EACH = max(KILLS // 10, 1)  # points struck in each operation
-MANY_KILLS = 100
 FILES_LEFT_BY_A_KILL = 4  # of a table that no manifest names: two commits, rows, and one half written
 
 
@@ -126,7 +125,6 @@ AGAIN_AND_AGAIN = {
 }
 
 
-@pytest.mark.skipif(KILLS < MANY_KILLS, reason="only many kills show what gathers; STOOK_TEST_KILLS=200 makes them")
 @pytest.mark.parametrize("name", AGAIN_AND_AGAIN)
 def test_what_kills_leave_on_the_disk_is_bounded(name: str, base: Path, stage: Stage, tmp_path: Path) -> None:
     """One project is killed again and again, and then finishes: loads leave nothing, tables at most one try a kill."""

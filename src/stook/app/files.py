@@ -19,7 +19,7 @@ import pyarrow.parquet
 
 from stook.core.arrow import to_arrow
 from stook.core.dtypes import Bytes, Decimal, Float32, String, UInt64
-from stook.core.errors import DiskFull, InvalidArgument, SourceUnreadable, did_you_mean
+from stook.core.errors import DiskFull, InvalidArgument, SourceUnreadable, did_you_mean, first_line
 from stook.core.specs import Column
 
 TEXT_DECIDES: Final = (String, Bytes, Float32, UInt64)  # types that CSV's own guess would miss
@@ -54,9 +54,8 @@ def read_table(name: str, columns: Iterable[Column] = ()) -> pa.Table:
                 return reader.read_all()
         return pyarrow.json.read_json(path)
     except (pa.ArrowException, OSError) as error:
-        line = str(error).partition("\n")[0]
         raise SourceUnreadable(
-            f"{name} cannot be read: {line}", hint="is it complete, and what its ending says?"
+            f"{name} cannot be read: {first_line(error)}", hint="is it complete, and what its ending says?"
         ) from None
 
 

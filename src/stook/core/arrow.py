@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from stook.core import dtypes
 from stook.core.dtypes import Array, Decimal, DType, Map, Primitive, Struct, Vector
-from stook.core.errors import SchemaMismatch, did_you_mean
+from stook.core.errors import SchemaMismatch, did_you_mean, first_line
 from stook.core.instants import MAX_US, MIN_US
 from stook.core.pythonic import column_of, leaves, maps, repeats_a_key
 from stook.core.specs import Column
@@ -146,7 +146,7 @@ def _table_of(data: Any, what: str, columns: Iterable[Column]) -> pa.Table:
         if hasattr(data, "__arrow_c_stream__"):
             return pa.table(_in_classic_layout(data))
     except (pa.ArrowException, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise SchemaMismatch(f"{what} cannot be read as a table: {_first_line(error)}", hint=_TABLE_HINT) from None
+        raise SchemaMismatch(f"{what} cannot be read as a table: {first_line(error)}", hint=_TABLE_HINT) from None
     raise SchemaMismatch(f"{what} is a {type(data).__name__}, not a table", hint=_TABLE_HINT)
 
 
@@ -162,16 +162,12 @@ def _in_classic_layout(data: Any) -> Any:
     """Polars' frames and series in the layouts that Arrow can compute with; it cannot decode a dictionary of views."""
     if type(data).__module__.partition(".")[0] != "polars":
         return data
-    import polars as pl  # the data is Polars' own, so it is there
+    import polars as pl  # optional driver: where the data is its own, it is there
 
     return data.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 _TABLE_HINT: Final = "give an Arrow table, a DataFrame, a list of dicts or a dict of lists"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:300]
 
 
 def require_columns(table: pa.Table, names: Sequence[str], what: str) -> None:
@@ -219,7 +215,7 @@ def conform(values: pa.ChunkedArray | pa.Array, dtype: DType, what: str) -> pa.C
         _check_floats_survive(chunked, converted, what)
     except (pa.ArrowException, ValueError) as error:
         raise SchemaMismatch(
-            f"{what} holds {chunked.type}, of which a value cannot be kept exactly as {dtype}: {_first_line(error)}",
+            f"{what} holds {chunked.type}, of which a value cannot be kept exactly as {dtype}: {first_line(error)}",
             hint="widen the declared type or mend the value",
         ) from None
     return _check_shape(converted, dtype, what)
@@ -357,7 +353,7 @@ def _parse_times(values: pa.ChunkedArray, what: str) -> pa.ChunkedArray:
         return pc.assume_timezone(values.cast(pa.timestamp("us")), "UTC")
     except pa.ArrowInvalid as error:
         raise SchemaMismatch(
-            f"{what} is not a time: {_first_line(error)}", hint="write RFC 3339, e.g. 2013-10-15T12:00:00Z"
+            f"{what} is not a time: {first_line(error)}", hint="write RFC 3339, e.g. 2013-10-15T12:00:00Z"
         ) from None
 
 

@@ -38,6 +38,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+REASON_LENGTH_MAX = 300
 SUGGESTIONS_MAX = 3
 SUGGEST_AMONG_MAX = 2_000  # names of a request's own may be as many as its bytes
 SUGGEST_FOR_CHARACTERS_MAX = 512  # longer text is no misspelt name, and comparing it costs memory a character
@@ -203,6 +204,17 @@ class NewerStore(Fault):
     """The store was written by a newer stook than this one."""
 
     code = "newer_store"
+
+
+def first_line(error: BaseException) -> str:
+    """Another library's error, for a message of ours: its first line, shortened; its class where it says nothing.
+
+    >>> first_line(ValueError("no such thing\\n  at line 3"))
+    'no such thing'
+    """
+    if isinstance(error, OverflowError):  # it speaks of C's types
+        return "a number is too large"
+    return str(error).partition("\n")[0][:REASON_LENGTH_MAX] or type(error).__name__
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -25,10 +25,9 @@ import pyarrow.compute as pc
 from stook.core import dtypes
 from stook.core.arrow import conform, to_arrow
 from stook.core.dtypes import DType, Vector
-from stook.core.errors import InvalidArgument, NotSupported, SchemaMismatch, TooLarge, did_you_mean
+from stook.core.errors import InvalidArgument, NotSupported, SchemaMismatch, TooLarge, did_you_mean, first_line
 from stook.core.instants import to_datetime, to_us
 from stook.core.specs import Column
-from stook.models.predictors import first_line
 
 if TYPE_CHECKING:
     from stook.core.specs import JsonObject
@@ -233,9 +232,8 @@ def _column(tensor: _Tensor, column: Column) -> pa.ChunkedArray:
         if tensor.datatype == "BYTES":
             array = _of_text(array, column.dtype, what)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        why = "a number is too large" if isinstance(error, OverflowError) else first_line(error)  # else Python's words
         raise SchemaMismatch(
-            f"{what} is not all {tensor.datatype}: {why}", hint=f"input {column.name!r} is {column.dtype}"
+            f"{what} is not all {tensor.datatype}: {first_line(error)}", hint=f"input {column.name!r} is {column.dtype}"
         ) from None
     if isinstance(column.dtype, Vector):
         flat = conform(array, column.dtype.element, what).combine_chunks()

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from stook.core.errors import CorruptStore, InvalidArgument, NotSupported, PickleRefused
+from stook.core.errors import CorruptStore, InvalidArgument, NotSupported, PickleRefused, first_line
 from stook.models import predictors
 from stook.models.trusted import TRUSTED_TYPES
 
@@ -239,7 +239,7 @@ def _estimator(model: Any, *, allow_pickle: bool, script: str | None) -> Package
         unknown = sorted(set(skops.get_untrusted_types(data=data)) - TRUSTED_TYPES)
         reason = f"holds {', '.join(unknown[:TYPES_SHOWN_MAX])}, not known to be safe" if unknown else ""
     except (UnsupportedTypeException, TypeError, ValueError, AttributeError) as error:
-        reason = f"cannot be written by skops: {predictors.first_line(error)}"
+        reason = f"cannot be written by skops: {first_line(error)}"
     if not reason:
         return Package("skops", data, _numbers("scikit-learn", "skops", "numpy"), predictors.methods(model))
     if not allow_pickle:
@@ -261,7 +261,7 @@ def _pickle(model: Any, script: str | None) -> Package:
             data = cloudpickle.dumps(model)
         except PICKLE_ERRORS as error:
             raise InvalidArgument(
-                f"the {_type_name(model)} cannot be pickled: {predictors.first_line(error)}",
+                f"the {_type_name(model)} cannot be pickled: {first_line(error)}",
                 hint="keep connections, locks and open files out of the model",
             ) from error
     top = type(model).__module__.partition(".")[0]
@@ -330,6 +330,6 @@ def _reading(read: Callable[[], Any], what: str) -> Any:
         ) from error
     except READ_ERRORS as error:
         raise CorruptStore(
-            f"the {what} artefact does not read back: {predictors.first_line(error)}",
+            f"the {what} artefact does not read back: {first_line(error)}",
             hint="train and release it again under the libraries installed here",
         ) from error

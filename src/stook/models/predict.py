@@ -25,11 +25,11 @@ from stook.core.errors import (
     StookError,
     UnknownObject,
     did_you_mean,
+    first_line,
 )
 from stook.core.instants import to_datetime, to_us
 from stook.core.predictions import PredictResult
 from stook.models import packaging
-from stook.models.predictors import first_line
 
 if TYPE_CHECKING:
     from stook.core.ports.blobs import Blobs

@@ -14,12 +14,11 @@ from typing import Any, Final, Protocol
 import numpy as np
 import pyarrow as pa
 
-from stook.core.errors import CorruptStore, NotSupported, SchemaMismatch, did_you_mean
+from stook.core.errors import CorruptStore, NotSupported, SchemaMismatch, did_you_mean, first_line
 from stook.models.matrix import float_matrix, frame
 
 ONE_THREAD_ROWS_MAX: Final = 1_000  # up to here waking threads costs more than they save, most of all in a busy server
 _REFUSED_HINT: Final = "give the model what it was trained on; nulls reach it as NaN"
-MESSAGE_LENGTH_MAX: Final = 300
 
 
 class Predictor(Protocol):
@@ -33,11 +32,6 @@ class Predictor(Protocol):
         user's raises whatever it raises.
         """
         ...
-
-
-def first_line(error: BaseException) -> str:
-    """An error's text for a message: its first line, shortened; its class where it says nothing."""
-    return str(error).partition("\n")[0][:MESSAGE_LENGTH_MAX] or type(error).__name__
 
 
 def methods(model: object) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ from stook.core.errors import (
     InvalidArgument,
     InvalidSettings,
     SchemaMismatch,
+    first_line,
 )
 from stook.core.physical import physical, to_logical, to_physical
 from stook.core.plans import TableSnapshot
@@ -386,8 +387,7 @@ def _sync_folder(path: Path) -> None:
 def _delta_error(error: DeltaError, name: str, path: Path) -> DiskFull | EngineUnavailable:
     if "os error 28" in str(error) or "No space left" in str(error):
         return DiskFull(f"{path} has no space left", hint="free some; nothing that was stored is harmed")
-    reason = str(error).partition("\n")[0]  # a backtrace follows
-    return EngineUnavailable(f"table {name!r} cannot be written: {reason}", hint=f"look at {path}")
+    return EngineUnavailable(f"table {name!r} cannot be written: {first_line(error)}", hint=f"look at {path}")
 
 
 def _io_error(error: OSError, path: Path) -> DiskFull | EngineUnavailable:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from stook.core.errors import SourceUnreadable
+from stook.core.errors import SourceUnreadable, first_line
 
 _NANOS_PER_MILLI: Final = 1_000_000
 _PARTITION: Final = "partition."
@@ -54,7 +54,7 @@ def read_commit(path: str, number: int | None = None) -> DeltaCommit:
         actions = pa.table(table.get_add_actions(flatten=True))
         schema = pa.schema(table.schema().to_arrow())
     except (DeltaError, OSError) as error:
-        why = str(error).partition("\n")[0]
+        why = first_line(error)
         raise SourceUnreadable(f"{path} is not a readable Delta table: {why}", hint="is the path right?") from None
     partitions = [name for name in actions.column_names if name.startswith(_PARTITION)]
     files = []

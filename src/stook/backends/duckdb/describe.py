@@ -26,7 +26,7 @@ from stook.core import dtypes
 from stook.core.arrow import from_arrow
 from stook.core.definitions import FileSource, SqlSource
 from stook.core.dtypes import DType
-from stook.core.errors import SourceUnreadable
+from stook.core.errors import SourceUnreadable, first_line
 from stook.core.plans import SourceFile
 from stook.core.specs import Column
 
@@ -100,7 +100,7 @@ def _footer(path: str, size_bytes: int, mtime_ns: int) -> Footer:
             schema = file.schema_arrow.remove_metadata()
             return Footer(f"{key}{schema}", schema)  # Parquet tells some types of Arrow apart by metadata alone
     except (pa.ArrowException, OSError) as error:
-        why = str(error).partition("\n")[0]
+        why = first_line(error)
         raise SourceUnreadable(f"{path} is not a readable Parquet file: {why}", hint="write it again") from None
 
 

@@ -26,7 +26,7 @@ from stook.backends.duckdb.scan import parts_of
 from stook.backends.duckdb.stream import last_of_runs, regroup, spread
 from stook.core.arrow import conform, to_arrow
 from stook.core.definitions import FileSource, SqlSource
-from stook.core.errors import EngineUnavailable, InvalidSettings
+from stook.core.errors import EngineUnavailable, InvalidSettings, first_line
 from stook.core.plans import (
     KNOWN_US,
     LABEL_US,
@@ -79,7 +79,7 @@ def open_engine(url: EngineUrl, root: Path) -> DuckEngine:
         # a prefetched row group is one allocation, which fails where it exceeds the memory limit
         connection.execute("SET GLOBAL disable_parquet_prefetching = true")
     except (OSError, duckdb.Error) as error:
-        why = str(error).partition("\n")[0]
+        why = first_line(error)
         raise EngineUnavailable(f"DuckDB cannot be opened: {why}", hint=f"can {temp} be written?") from None
     return DuckEngine(connection, root)
 

@@ -20,7 +20,7 @@ from stook.backends.memory.files import MEND, check_unchanged
 from stook.core import dtypes
 from stook.core.arrow import arrow_schema, conform, decoded, event_micros, from_arrow, to_arrow
 from stook.core.dtypes import DType
-from stook.core.errors import InvalidArgument, NotSupported, SchemaMismatch, SourceUnreadable, did_you_mean
+from stook.core.errors import InvalidArgument, NotSupported, SchemaMismatch, SourceUnreadable, did_you_mean, first_line
 from stook.core.instants import to_us
 from stook.core.physical import to_logical
 from stook.core.plans import History, SourceSnapshot
@@ -191,7 +191,7 @@ def parquet_schema(path: str) -> pa.Schema:
 
 
 def _unreadable(path: str, error: Exception) -> SourceUnreadable:
-    why = str(error).partition("\n")[0]
+    why = first_line(error)
     return SourceUnreadable(f"{path} is not a readable Parquet file: {why}", hint="write it again")
 
 

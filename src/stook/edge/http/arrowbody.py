@@ -15,7 +15,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stook.core.errors import SchemaMismatch, TooLarge
+from stook.core.errors import SchemaMismatch, TooLarge, first_line
 
 INFLATED_FACTOR: Final = 16  # how far an Arrow body may unpack beyond the limit of bodies
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3  # Message.fbs, MessageHeader
@@ -39,9 +39,8 @@ def read_arrow(body: bytes, limit_bytes: int, rows_max: int) -> pa.Table:
         assert len(names) == table.num_columns
         _check_size(sum(_decoded_bytes(column) for column in table.columns), unpacked_max)
     except (pa.ArrowException, OSError, UnicodeDecodeError, struct.error) as error:
-        line = str(error).partition("\n")[0]
         raise SchemaMismatch(
-            f"the body is not an Arrow stream: {line}", hint="write it with pyarrow.ipc.new_stream"
+            f"the body is not an Arrow stream: {first_line(error)}", hint="write it with pyarrow.ipc.new_stream"
         ) from None
     return table
 
