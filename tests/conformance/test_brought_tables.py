@@ -87,7 +87,7 @@ LAYOUTS: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.case(20, 49, 51)
+@pytest.mark.case(49, 51)
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 def test_every_layout_means_the_same_pushed_as_labels_and_as_entities(p: Any, layout: str) -> None:
     brought = LAYOUTS[layout]()
@@ -152,7 +152,7 @@ def test_a_column_that_stands_twice_is_refused_everywhere(p: Any) -> None:
             p.push("v", twice)
 
 
-@pytest.mark.case(38, 40)
+@pytest.mark.case(14)
 def test_an_answer_never_has_two_columns_of_one_name(p: Any) -> None:
     town = Entity("town", join_keys={"town": String})
     p.apply([
