@@ -11,14 +11,10 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal as PyDecimal
 from pathlib import Path
@@ -29,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.servers import WAIT_S, Running, await_true, serving
 
 import stook
 from stook import (
@@ -70,9 +67,7 @@ pytestmark = pytest.mark.server
 
 NOW = "2024-05-01T12:00:00Z"
 T = datetime(2024, 5, 1, 6, tzinfo=UTC)
-WAIT_S = 30.0
 ARROW = "application/vnd.apache.arrow.stream"
-RUN = "import sys, json; from stook.edge.http.server import serve; serve(sys.argv[1], **json.loads(sys.argv[2]))"
 
 driver = Entity("driver", join_keys={"driver_id": Int64})
 tag = Entity("tag", join_keys={"tag": Bytes, "day": Date})
@@ -159,52 +154,6 @@ def fit(data: pa.Table, params: dict[str, Any], run: Any) -> Any:
         return (table.column("trips").to_numpy() > 150).astype(int)
 
     return threshold
-
-
-@dataclass
-class Running:
-    process: subprocess.Popen[str]
-    url: str
-    port: int
-    lines: list[str] = field(default_factory=list)
-
-    def workers(self) -> list[int]:
-        listing = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in listing.split()]
-
-
-def await_true(condition: Callable[[], object], what: str, within_s: float = WAIT_S) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
-        time.sleep(0.01)
-
-
-@contextmanager
-def serving(root: Path, **options: Any) -> Iterator[Running]:
-    options = {"port": 0, "workers": 1, **options}
-    command = [sys.executable, "-c", RUN, str(root), json.dumps(options)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    lines: list[str] = []
-    assert process.stdout is not None
-    reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()))
-    reader.start()
-    started = time.monotonic()
-    try:
-        while not any(line.startswith("serving ") for line in lines):
-            if process.poll() is not None or time.monotonic() - started > WAIT_S:
-                reader.join(WAIT_S)
-                pytest.fail("".join(lines))
-            time.sleep(0.01)
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", "".join(lines))
-        assert found is not None, lines
-        yield Running(process, found[0], int(found[1]), lines)
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.wait(WAIT_S)
-        reader.join(WAIT_S)
-        process.stdout.close()
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,8 @@ import json
 import os
 import random
 import re
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal as PyDecimal
 from pathlib import Path
@@ -26,7 +21,8 @@ from urllib.parse import unquote
 import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
+from tests import servers
+from tests.servers import Running
 
 import stook
 from stook import (
@@ -59,9 +55,7 @@ from stook import (
 
 NOW = "2024-05-01T12:00:00Z"
 T = datetime(2024, 5, 1, 6, tzinfo=UTC)
-WAIT_S = 30.0
 ARROW = "application/vnd.apache.arrow.stream"
-RUN = "import sys, json; from stook.edge.http.server import serve; serve(sys.argv[1], **json.loads(sys.argv[2]))"
 
 driver = Entity("driver", join_keys={"driver_id": Int64})
 tag = Entity("tag", join_keys={"tag": Bytes, "day": Date})
@@ -226,67 +220,23 @@ def _broken(data: pa.Table, params: dict[str, Any], run: Any) -> Any:
 FITS: dict[str, Callable[..., Any]] = {"late": _threshold, "every": _odd, "pair": _pair, "broken": _broken}
 
 
-@dataclass
-class Running:
-    """A server: its main process, its address, and every line it said."""
-
-    process: subprocess.Popen[str]
-    url: str
-    port: int
-    lines: list[str] = field(default_factory=list)
-
-    def workers(self) -> list[int]:
-        listing = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in listing.split()]
-
-    def rss_mib(self) -> dict[int, int]:
-        """Resident memory of each worker in MiB."""
-        return {pid: rss_mib(pid) for pid in self.workers()}
-
-    def log(self) -> str:
-        """What it said beside its greeting."""
-        return "".join(line for line in self.lines if not line.startswith("serving "))
-
-
-def rss_mib(pid: int) -> int:
-    return status_mib(pid, "VmRSS")
-
-
-def status_mib(pid: int, name: str) -> int:
-    """A line of a process's memory, such as VmRSS, in MiB."""
-    found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found is not None, (pid, name)
-    return int(found[1]) >> 10
-
-
-def await_true(condition: Callable[[], object], what: str, within_s: float = WAIT_S) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
-        time.sleep(0.01)
+@contextmanager
+def serving(root: Path, **options: Any) -> Iterator[Running]:
+    """A server over the project, at the project's time."""
+    with servers.serving(root, clock=NOW, **options) as running:
+        yield running
 
 
 @contextmanager
-def serving(root: Path, **options: Any) -> Iterator[Running]:
-    options = {"port": 0, "workers": 1, "clock": NOW, **options}
-    command = [sys.executable, "-c", RUN, str(root), json.dumps(options)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    lines: list[str] = []
-    assert process.stdout is not None
-    reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()))
-    reader.start()
-    try:
-        await_true(lambda: process.poll() is not None or any(line.startswith("serving ") for line in lines), "start")
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", "".join(lines))
-        if found is None:
-            pytest.fail("".join(lines))
-        yield Running(process, found[0], int(found[1]), lines)
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.wait(WAIT_S)
-        reader.join(WAIT_S)
-        process.stdout.close()
+def unharmed(running: Running, grown_mib_max: int | None = None) -> Iterator[Running]:
+    """Asserts behind the block that no worker was lost, that none kept more memory, and that the log holds no fault."""
+    before = running.rss_mib()
+    yield running
+    after = running.rss_mib()
+    assert set(after) == set(before), running.log()
+    if grown_mib_max is not None:
+        assert all(after[pid] - before[pid] < grown_mib_max for pid in before), (before, after)
+    check_log(running.log())
 
 
 # --- what every answer must be -------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pyarrow as pa
 import pytest
+from tests.servers import rss_mib, status_mib
 
 from . import served
 
@@ -123,13 +124,8 @@ OBJECT_WRAPPED: dict[str, tuple[str, bytes]] = {
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[served.Running]:
     lines = f"body_limit_mib = {BODY_MIB}\njson_depth_max = {DEPTH}\n"
     root = served.make_project(tmp_path_factory.mktemp("memory") / "demo", serve_lines=lines)
-    with served.serving(root, workers=1) as running:
-        before = running.rss_mib()
+    with served.serving(root, workers=1) as running, served.unharmed(running, GROWN_MIB_MAX):
         yield running
-        after = running.rss_mib()
-        assert set(after) == set(before), running.log()
-        assert all(after[pid] - before[pid] < GROWN_MIB_MAX for pid in before), (before, after)
-        served.check_log(running.log())
 
 
 @pytest.fixture(scope="module")
@@ -143,9 +139,9 @@ def ask(server: served.Running, web: httpx.Client, what: str, body: bytes, **opt
     assert len(body) < BODY_MIB << 20, (what, len(body))
     (worker,) = server.workers()
     Path(f"/proc/{worker}/clear_refs").write_text("5")  # forget the peak
-    before, started = served.rss_mib(worker), time.monotonic()
+    before, started = rss_mib(worker), time.monotonic()
     answer = web.post(content=body, **options)
-    seconds, grown = time.monotonic() - started, served.status_mib(worker, "VmHWM") - before
+    seconds, grown = time.monotonic() - started, status_mib(worker, "VmHWM") - before
     print(f"{what}: {answer.status_code}, {seconds:.2f} s, {grown} MiB")
     served.check_answer(answer)
     assert b"the body is over" not in answer.content, what

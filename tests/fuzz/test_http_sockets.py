@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.servers import await_true
 
 from . import served
 
@@ -102,12 +103,8 @@ def server(root: Path) -> Iterator[served.Running]:
     with served.serving(root, workers=2) as running:
         for _ in range(20):
             answers_promptly(running)
-        before = running.rss_mib()
-        yield running
-        after = running.rss_mib()
-        assert set(after) == set(before), running.log()
-        assert all(after[pid] - before[pid] < GROWN_MIB_MAX for pid in before), (before, after)
-        served.check_log(running.log())
+        with served.unharmed(running, GROWN_MIB_MAX):
+            yield running
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -329,7 +326,7 @@ def test_connections_that_say_or_read_nothing_are_ended(server: served.Running, 
         connection.settimeout(max(1.0, deadline - time.monotonic()))
         if name == "answers never read":
             port = connection.getsockname()[1]
-            served.await_true(lambda port=port: not established(server.port, port), name, deadline - time.monotonic())
+            await_true(lambda port=port: not established(server.port, port), name, deadline - time.monotonic())
             continue
         try:
             while connection.recv(1 << 16):
