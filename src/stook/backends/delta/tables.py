@@ -146,9 +146,11 @@ class DeltaTables:
         doomed = path.with_name(f".dropped-{uuid.uuid4().hex}")
         try:
             path.rename(doomed)  # gone in one step; what is left of a killed drop is never a table again
+            _sync_folder(path.parent)
         except FileNotFoundError:
             return
-        _sync_folder(path.parent)
+        except OSError as error:
+            raise _io_error(error, path) from None
         shutil.rmtree(doomed, ignore_errors=True)
 
     def _path(self, name: str) -> Path:
