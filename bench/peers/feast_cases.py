@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import cells
+import environments
 import offline_questions
 import online_questions
 import page
@@ -30,9 +31,6 @@ import verdicts
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PAGE = ROOT / "docs" / "beside-feast.md"
-PEER = ROOT / ".peers" / "feast"
-PEER_PYTHON = PEER / "bin" / "python"
-PEER_NEEDS = ("feast[duckdb]",)
 PROCESS_LIMIT_S = 1_800
 STORES = {"feast": ("feast file", "feast duckdb"), "stook": ("stook",)}
 Env = tuple[tuple[str, str], ...]
@@ -47,17 +45,6 @@ def questions() -> list[dict[str, Any]]:
             asks = [step for part in parts for step in part["steps"]]
             found.append({**question, "section": section, "parts": parts, "asks": asks})
     return found
-
-
-def prepare_peer(upgrade: bool) -> None:
-    """Feast in an environment of its own."""
-    if PEER_PYTHON.exists() and not upgrade:
-        return
-    print(f"installing {', '.join(PEER_NEEDS)} into {PEER.relative_to(ROOT)} (some minutes, about 700 MB)", flush=True)
-    if not PEER_PYTHON.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(PEER)], check=True)
-    pip = [str(PEER_PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
-    subprocess.run([*pip, *PEER_NEEDS], check=True)
 
 
 def jobs_of(asked: Iterable[dict[str, Any]], stores: Iterable[str], scratch: str) -> Iterator[tuple[int, Env, Any]]:
@@ -101,10 +88,8 @@ def ask(peer: str, asked: list[dict[str, Any]], scratch: str) -> tuple[dict[str,
 
 def _run(peer: str, env: Env, jobs: list[Any], answers: dict[str, Any], versions: dict[str, str]) -> int:
     """One process of a peer; fills `answers` as they come."""
-    python = str(PEER_PYTHON) if peer == "feast" else sys.executable
-    around = {**os.environ, "FEAST_USAGE": "False", **dict(env)}
-    if peer == "feast":
-        around.pop("PYTHONPATH", None)
+    python = str(environments.FEAST_PYTHON) if peer == "feast" else sys.executable
+    around = {**(environments.feast_surroundings() if peer == "feast" else os.environ), **dict(env)}
     process = subprocess.Popen(
         [python, str(HERE / f"ask_{peer}.py")],
         stdin=subprocess.PIPE,
@@ -156,7 +141,7 @@ def main() -> int:
     peers = ["stook"] if given.stook_alone else list(STORES)
     stores = [store for peer in peers for store in STORES[peer]]
     if "feast" in peers:
-        prepare_peer(given.upgrade)
+        environments.prepare_feast(upgrade=given.upgrade)
     asked = [question for question in questions() if not given.only or question["id"] in given.only]
     scratch = cells.scratch()
     try:

@@ -299,7 +299,7 @@ def test_long_keys_stay_distinct_and_short_enough(one: int, two: int, end: str, 
     assert encoded[0][0] != encoded[1][0]
     assert all(len(key) <= KEY_BYTES_MAX for key, _ in encoded)
     full = join_parts([[part_encoder(dtypes.String)(text) for text in texts]], 2)
-    keys = shorten(full, "test")
+    keys = shorten(full, "test", [dtypes.String])
     assert keys.stored == [key for key, _ in encoded]
     values: list[bytes | None] = [value for _, value in encoded]
     assert read_both(view, values, keys.full)["f"][0] == [1, 2]

@@ -7,8 +7,8 @@ It must never change a value: integers with nulls stay integers in every form.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Keys = Sequence[tuple[str, "DType | None", Any]]
 
+NAMES_KEPT_MAX: Final = 256
+_ARROW: Final = (pa.Array, pa.ChunkedArray)
 STATUS_TYPE = pa.dictionary(pa.int8(), pa.string())
 
 
@@ -43,8 +45,8 @@ def to_table(keys: Keys, columns: Sequence[OnlineColumn]) -> pa.Table:
         times = shared.get(id(column.event_us))
         if times is None:
             times = shared[id(column.event_us)] = _times(column.event_us)
-        names += [column.name, f"{column.name}__status", f"{column.name}__event_timestamp"]
-        arrays += [_values(column.values, column.dtype), statuses, times]
+        arrays += (_values(column.values, column.dtype), statuses, times)
+    names += _three_names(tuple(column.name for column in columns))
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InvalidArgument(
@@ -93,6 +95,11 @@ def to_polars(table: pa.Table) -> pl.DataFrame:
     return frame
 
 
+@lru_cache(NAMES_KEPT_MAX)
+def _three_names(names: tuple[str, ...]) -> list[str]:
+    return [f"{name}{end}" for name in names for end in ("", "__status", "__event_timestamp")]
+
+
 def _keys(keys: Keys) -> tuple[list[str], list[Any]]:
     names = [name for name, _, _ in keys]
     arrays = [_values(values, dtype) for _, dtype, values in keys]
@@ -100,7 +107,7 @@ def _keys(keys: Keys) -> tuple[list[str], list[Any]]:
 
 
 def _values(values: Any, dtype: DType | None) -> Any:
-    if isinstance(values, pa.Array | pa.ChunkedArray):
+    if isinstance(values, _ARROW):
         return values
     if dtype is None:
         guessed = pa.array(values)
@@ -122,4 +129,6 @@ def _statuses(statuses: Any) -> Any:
 
 def _times(event_us: Any) -> Any:
     micros = np.asarray(event_us, dtype=np.int64)
+    if not (micros == NO_TIME).any():
+        return pa.Array.from_buffers(TIMESTAMP, len(micros), [None, pa.py_buffer(np.ascontiguousarray(micros))])
     return pa.array(micros, mask=micros == NO_TIME).cast(TIMESTAMP)

@@ -60,6 +60,7 @@ class RowCodec:
         self.schema = schema
         self.layout: Layout = lay_out(schema.features)
         self._where = where
+        self._bitmap = np.dtype((np.uint8, (self.layout.bitmap_bytes,)))
 
     def encode(self, orders: Orders, arrays: Sequence[Any]) -> list[bytes]:
         """Stored values of the rows, without full keys; `arrays` are the features' Arrow arrays in schema order.
@@ -130,41 +131,41 @@ class RowCodec:
         joined: list[bytes] = pc.binary_join_element_wise(heads, *tails, b"").to_pylist()
         return joined
 
-    def decode(self, values: Sequence[bytes], starts: Sequence[int] | int, names: Sequence[str]) -> list[Any]:
+    def picker(self, names: Sequence[str]) -> Picker:
+        """Compiles which features `decode` answers, in the order of `names`; None for a name the schema lacks."""
+        return Picker.of([self.layout.slot(name) for name in names])
+
+    def decode(self, rows: Rows, picker: Picker) -> list[Any]:
         """Features of live rows as Arrow arrays of this schema's types; None for a name the schema lacks.
 
-        `starts` tells where each value's body begins. Raises CorruptStore for bytes that `encode` cannot have
-        written, TooLarge for 2 GiB or more.
+        Raises CorruptStore for bytes that `encode` cannot have written, TooLarge for 2 GiB or more.
         """
         layout = self.layout
-        lengths = np.fromiter(map(len, values), np.int64, len(values))
-        rests = lengths - np.asarray(starts) - layout.size
-        if rests.min(initial=0) < 0 or (not layout.variables and rests.any()):
+        rests = rows.lengths() - layout.size
+        if np.any(rests < 0) or (not layout.variables and np.any(rests)):
             raise self._corrupt("a row's length")
-        block = _Block.of(values, starts, lengths, layout.size)
-        bitmap = block.cells(f"({layout.bitmap_bytes},)u1", 0)
+        block = rows.block(layout.size)
+        bitmap = block.cells(self._bitmap, 0)
         nulls = np.unpackbits(bitmap, axis=1, count=len(layout.slots), bitorder="little") if bitmap.any() else None
-        wanted = [layout.slot(name) for name in names]
-        segments: Any = None
-        if any(slot is not None and slot.variable is not None for slot in wanted):
-            segments = self._segments(block, values, starts, rests)
-        answer: list[Any] = []
-        for slot in wanted:
-            if slot is None:
-                answer.append(None)
-                continue
-            validity = _validity(nulls, slot.bit)
-            if slot.variable is None:
-                answer.append(_fixed_array(block.cells(slot.cell, slot.offset), slot.column.dtype, validity))
-            else:
-                picked = segments.take(pa.array(np.arange(slot.variable, len(segments), layout.variables)))
-                answer.append(self._variable_array(picked, slot, validity))
+        answer: list[Any] = [None] * picker.width
+        for run in picker.runs:
+            run.read(block, nulls, answer)
+        for at, slot in picker.fixed:
+            answer[at] = _fixed_array(
+                block.cells(slot.cell, slot.offset), slot.column.dtype, _validity(nulls, slot.bit)
+            )
+        if picker.variable:
+            segments = self._segments(block, rows, rests)
+            for at, slot in picker.variable:
+                places = np.arange(slot.variable or 0, len(segments), layout.variables)
+                answer[at] = self._variable_array(segments.take(pa.array(places)), slot, _validity(nulls, slot.bit))
         return answer
 
-    def _segments(self, block: _Block, values: Sequence[bytes], starts: Sequence[int] | int, rests: Any) -> Any:
+    def _segments(self, block: _Block, rows: Rows, rests: Any) -> Any:
         """All variable cells, row by row, as one Arrow binary array over the joined variable parts."""
         layout = self.layout
         ends = block.cells(f"({layout.variables},)<u4", layout.ends_at).astype(np.int64)
+        rests = np.broadcast_to(rests, block.rows)
         if np.any(np.diff(ends, axis=1, prepend=0) < 0) or not np.array_equal(ends[:, -1], rests):
             raise self._corrupt("the ends of a row's variable columns")
         total = int(rests.sum())
@@ -173,10 +174,7 @@ class RowCodec:
         bases = np.cumsum(rests) - rests
         offsets = np.zeros(ends.size + 1, np.int32)
         offsets[1:] = (bases[:, None] + ends).ravel()
-        if isinstance(starts, int):
-            data = b"".join([value[starts + layout.size :] for value in values])
-        else:
-            data = b"".join([v[s + layout.size :] for v, s in zip(values, starts, strict=True)])
+        data = rows.joined_from(layout.size)
         return pa.Array.from_buffers(pa.binary(), ends.size, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
     def _variable_array(self, picked: Any, slot: Slot, validity: Any) -> Any:
@@ -202,6 +200,103 @@ class RowCodec:
 
 
 @dataclass(frozen=True)
+class _Run:
+    """Fixed columns of one plain type that follow each other in storage and in the answer, read as one matrix."""
+
+    at: int
+    slots: tuple[Slot, ...]
+
+    def read(self, block: _Block, nulls: Any, answer: list[Any]) -> None:
+        """Puts the columns into the answer, all of them over one transposed copy."""
+        first, count, rows = self.slots[0], len(self.slots), block.rows
+        cells = np.ascontiguousarray(block.matrix(first.cell, first.offset, count).T)
+        arrow = to_arrow(first.column.dtype)
+        whole = pa.Array.from_buffers(arrow, rows * count, [None, pa.py_buffer(cells)])
+        if nulls is None:
+            answer[self.at : self.at + count] = [whole.slice(start, rows) for start in range(0, rows * count, rows)]
+            return
+        for number, slot in enumerate(self.slots):
+            column = whole.slice(number * rows, rows)
+            validity = _validity(nulls, slot.bit)
+            if validity is not None:
+                column = pa.Array.from_buffers(arrow, rows, [validity, pa.py_buffer(cells[number])])
+            answer[self.at + number] = column
+
+
+@dataclass(frozen=True)
+class Picker:
+    """Which features are decoded, compiled once: runs of plain columns, other fixed columns, variable columns, each with
+    its place in the answer."""
+
+    width: int
+    runs: tuple[_Run, ...]
+    fixed: tuple[tuple[int, Slot], ...]
+    variable: tuple[tuple[int, Slot], ...]
+
+    @staticmethod
+    def of(slots: Sequence[Slot | None]) -> Picker:
+        """A picker of these places, None for what the schema lacks."""
+        runs: list[list[tuple[int, Slot]]] = []
+        fixed, variable = [], []
+        for at, slot in enumerate(slots):
+            if slot is None:
+                continue
+            if slot.variable is not None:
+                variable.append((at, slot))
+            elif not _is_plain(slot.column.dtype):
+                fixed.append((at, slot))
+            elif runs and _follows(runs[-1][-1], (at, slot)):
+                runs[-1].append((at, slot))
+            else:
+                runs.append([(at, slot)])
+        compiled = tuple(_Run(run[0][0], tuple(slot for _, slot in run)) for run in runs)
+        return Picker(len(slots), compiled, tuple(fixed), tuple(variable))
+
+
+def _is_plain(dtype: DType) -> bool:
+    """Whether a cell is a value of Arrow's as it lies."""
+    return not isinstance(dtype, Vector | Decimal) and dtype != Bool
+
+
+def _follows(before: tuple[int, Slot], after: tuple[int, Slot]) -> bool:
+    (at, slot), (next_at, next_slot) = before, after
+    side_by_side = next_at == at + 1 and next_slot.offset == slot.offset + slot.width
+    return side_by_side and next_slot.column.dtype == slot.column.dtype
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Stored values, whose bodies begin at `starts` (of all, or of each). `joined`: all of them, where each has `width`
+    bytes, which spares a slice a row; None where widths differ."""
+
+    values: Sequence[bytes]
+    starts: Sequence[int] | int
+    joined: bytes | None = None
+    width: int = 0
+
+    def lengths(self) -> Any:
+        """The bodies' lengths; one number where all are alike."""
+        if self.joined is not None and isinstance(self.starts, int):
+            return np.int64(self.width - self.starts)
+        return np.fromiter(map(len, self.values), np.int64, len(self.values)) - np.asarray(self.starts)
+
+    def block(self, size: int) -> _Block:
+        """The first `size` bytes of the bodies."""
+        values, starts = self.values, self.starts
+        if self.joined is not None and isinstance(starts, int):
+            return _Block(self.joined, len(values), starts, self.width)
+        if isinstance(starts, int):
+            return _Block(b"".join([v[starts : starts + size] for v in values]), len(values), 0, size)
+        return _Block(b"".join([v[s : s + size] for v, s in zip(values, starts, strict=True)]), len(values), 0, size)
+
+    def joined_from(self, size: int) -> bytes:
+        """What follows the first `size` bytes of the bodies, one after the other."""
+        if isinstance(self.starts, int):
+            return b"".join([value[self.starts + size :] for value in self.values])
+        return b"".join([v[s + size :] for v, s in zip(self.values, self.starts, strict=True)])
+
+
+@dataclass(frozen=True)
 class _Block:
     """Bodies of equally wide fixed parts: row i's begins at `base + i * stride` of `buffer`."""
 
@@ -210,22 +305,20 @@ class _Block:
     base: int
     stride: int
 
-    @staticmethod
-    def of(values: Sequence[bytes], starts: Sequence[int] | int, lengths: Any, size: int) -> _Block:
-        # rows of one length are joined as they are, which spares a slice a row
-        if isinstance(starts, int) and len(values) and int(lengths.min()) == int(lengths.max()):
-            return _Block(b"".join(values), len(values), starts, int(lengths[0]))
-        if isinstance(starts, int):
-            end = starts + size
-            return _Block(b"".join([v[starts:end] for v in values]), len(values), 0, size)
-        return _Block(b"".join([v[s : s + size] for v, s in zip(values, starts, strict=True)]), len(values), 0, size)
-
-    def cells(self, cell: str, offset: int) -> Any:
+    def cells(self, cell: Any, offset: int) -> Any:
         """One column's cells, contiguous."""
         return np.ascontiguousarray(_strided(self.buffer, cell, self.base + offset, self.stride, self.rows))
 
+    def matrix(self, cell: str, offset: int, columns: int) -> Any:
+        """A view of equal columns that stand side by side, a row each."""
+        dtype = np.dtype(cell)
+        if not self.rows:
+            return np.zeros((0, columns), dtype)
+        shape, strides = (self.rows, columns), (self.stride, dtype.itemsize)
+        return np.ndarray(shape, dtype, self.buffer, self.base + offset, strides)
 
-def _strided(buffer: Any, cell: str, offset: int, stride: int, rows: int | None = None) -> Any:
+
+def _strided(buffer: Any, cell: Any, offset: int, stride: int, rows: int | None = None) -> Any:
     """A view of one column within packed rows."""
     dtype = np.dtype(cell)
     shape = (len(buffer) if rows is None else rows, *dtype.shape)

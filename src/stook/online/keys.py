@@ -132,15 +132,16 @@ def join_columns(parts: Sequence[Any], rows: int) -> list[bytes | None]:
     return keys
 
 
-def shorten(keys: list[bytes | None], what: str) -> Keys:
-    """Full keys as the store knows them, long ones shortened.
+def shorten(keys: list[bytes | None], what: str, parts: Sequence[DType]) -> Keys:
+    """Full keys, of parts of these types, as the store knows them, long ones shortened.
 
     Raises SchemaMismatch naming `what` for a key of more than 65 535 bytes.
 
-    >>> shorten([b"k", None], "view 'v'")
+    >>> shorten([b"k", None], "view 'v'", [dtypes.String])
     Keys(stored=[b'k', None], full={})
     """
-    if not any(key is not None and len(key) > INLINE_BYTES_MAX for key in keys):
+    may_be_long = len(parts) * 8 > INLINE_BYTES_MAX or any(dtype in (dtypes.String, dtypes.Bytes) for dtype in parts)
+    if not (may_be_long and any(key is not None and len(key) > INLINE_BYTES_MAX for key in keys)):
         return Keys(keys, {})
     stored, full = list(keys), {}
     for row, key in enumerate(keys):

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from stook.core.arrow import conform, to_arrow
+from stook.core.arrow import to_arrow
 from stook.core.dtypes import DType
 from stook.core.errors import InvalidArgument
 from stook.core.plans import ReadPlan, ViewRead
@@ -22,12 +22,13 @@ from stook.core.ports.keyvalue import KeyValue
 from stook.core.results import OnlineResult
 from stook.core.specs import Column
 from stook.core.statuses import OnlineColumn
-from stook.online.keys import Keys, encode_column, join_columns, join_parts, one_array, part_encoder, shorten
-from stook.online.request import check_list, gather
+from stook.online.keys import Keys, encode_column, join_columns, join_parts, part_encoder, shorten
+from stook.online.request import checked, gather
 from stook.online.view_reader import Answer, ViewReader
 from stook.online.write import space
 
-FEW_ROWS_MAX: Final = 64  # up to here rows are read one by one; whole columns win above, as bench/online.py shows
+FEW_ROWS_MAX: Final = 64  # up to here rows are read one by one; whole columns win above
+KEYS_ONE_BY_ONE_MAX: Final = 256  # the same for the encoding of keys
 ENTITIES_MAX: Final = 1_000_000
 KeyColumn = tuple[str, DType]
 
@@ -52,6 +53,7 @@ class PreparedRead:
         self._store = store
         self._clock = clock
         self._entities_max = entities_max
+        self._types = {key.name: key.dtype for key in plan.keys}
         self._key_sets: list[tuple[KeyColumn, ...]] = []
         self._encoders = {key: part_encoder(key[1]) for read in plan.views for key in _key_columns(read)}
         self._views = [self._compile(read) for read in plan.views]
@@ -85,7 +87,7 @@ class PreparedRead:
         """
         columns, count = gather(entities, entity_rows, self.plan.keys, rows_max=self._entities_max)
         few = count <= FEW_ROWS_MAX
-        sets = [self._encode(keys, columns, count, few) for keys in self._key_sets]
+        sets = [self._encode(keys, columns, count) for keys in self._key_sets]
         stored = self._fetch(sets) if count else [[] for _ in self._views]
         now_us = self._clock.now_us()
         answers: list[Answer] = []
@@ -101,18 +103,27 @@ class PreparedRead:
 
     __call__ = read
 
-    def _encode(self, keys: tuple[KeyColumn, ...], columns: Mapping[str, Any], count: int, few: bool) -> Keys:
-        if few:
-            full = join_parts([self._few_parts(key, columns[key[0]]) for key in keys], count)
+    def _encode(self, keys: tuple[KeyColumn, ...], columns: Mapping[str, Any], count: int) -> Keys:
+        """The rows' keys. `gather` has checked the columns for the plan's types; a view may have others."""
+        columns = {name: self._as_key(name, dtype, columns[name]) for name, dtype in keys}
+        if count <= KEYS_ONE_BY_ONE_MAX:
+            full = join_parts([self._one_by_one(key, columns[key[0]]) for key in keys], count)
         else:
-            full = join_columns([_many_parts(key, columns[key[0]]) for key in keys], count)
-        return shorten(full, "the request")
+            full = join_columns([_all_at_once(key, columns[key[0]]) for key in keys], count)
+        return shorten(full, "the request", [dtype for _, dtype in keys])
 
-    def _few_parts(self, key: KeyColumn, values: Any) -> list[bytes | None]:
-        name, dtype = key
+    def _as_key(self, name: str, dtype: DType, values: Any) -> Any:
+        if dtype is self._types[name] or dtype == self._types[name]:
+            return values
+        return checked(values, Column(name, dtype))
+
+    def _one_by_one(self, key: KeyColumn, values: Any) -> list[bytes | None]:
         encode = self._encoders[key]
-        values = check_list(values if isinstance(values, list) else values.to_pylist(), Column(name, dtype))
-        return [None if value is None else encode(value) for value in values]
+        if not isinstance(values, list):
+            values = values.to_pylist()
+        if None in values:
+            return [None if value is None else encode(value) for value in values]
+        return list(map(encode, values))
 
     def _fetch(self, sets: Sequence[Keys]) -> list[Sequence[bytes | None]]:
         """Each view's stored values, None where the key is null or nothing is stored."""
@@ -141,8 +152,6 @@ def _known(column: Column | None) -> Column:
     return column
 
 
-def _many_parts(key: KeyColumn, values: Any) -> Any:
-    name, dtype = key
-    if isinstance(values, list):
-        return encode_column(pa.array(check_list(values, Column(name, dtype)), to_arrow(dtype)), dtype)
-    return encode_column(one_array(conform(values, dtype, f"key {name!r}")), dtype)
+def _all_at_once(key: KeyColumn, values: Any) -> Any:
+    _, dtype = key
+    return encode_column(pa.array(values, to_arrow(dtype)) if isinstance(values, list) else values, dtype)

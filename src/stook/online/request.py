@@ -59,7 +59,7 @@ def gather(
     else:
         raise InvalidArgument("no entities are given", hint=f"give entities={{{keys[0].name!r}: [...]}}")
     _check_rows(rows, rows_max)
-    return {key.name: _checked(raw[key.name], key) for key in keys}, rows
+    return {key.name: checked(raw[key.name], key) for key in keys}, rows
 
 
 def _check_rows(rows: int, rows_max: int) -> None:
@@ -135,7 +135,8 @@ def _column(values: Any, name: str) -> list[Any] | pa.Array | pa.ChunkedArray:
     )
 
 
-def _checked(values: list[Any] | pa.Array | pa.ChunkedArray, key: Column) -> list[Any] | pa.Array:
+def checked(values: list[Any] | pa.Array | pa.ChunkedArray, key: Column) -> list[Any] | pa.Array:
+    """The values, each exactly of the key's type or null. Raises SchemaMismatch naming key and row."""
     if isinstance(values, list):
         return check_list(values, key)
     return one_array(conform(values, key.dtype, f"key {key.name!r}"))

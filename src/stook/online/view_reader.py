@@ -23,7 +23,7 @@ from stook.core.rows import FORMAT, HEADER_BYTES, ORDER_BYTES, SIGN, TOMBSTONE, 
 from stook.core.specs import Column, Schema, ViewSpec
 from stook.core.statuses import NO_TIME, Status
 from stook.online.cells import RowReader
-from stook.online.codec import RowCodec
+from stook.online.codec import Picker, RowCodec, Rows
 
 _PRESENT: Final = int(Status.PRESENT)
 _NULL_VALUE: Final = int(Status.NULL_VALUE)
@@ -44,6 +44,14 @@ class Answer(NamedTuple):
     event_us: Any
 
 
+class _Decoder(NamedTuple):
+    """Decodes whole columns of rows under one schema."""
+
+    codec: RowCodec
+    picker: Picker
+    casts: list[tuple[int, pa.DataType]]
+
+
 class ViewReader:
     """Reads these features of a view's stored values."""
 
@@ -56,7 +64,7 @@ class ViewReader:
         self._positions = [self._wanted.index(column) for column in features]
         self._absent = (None,) * (len(features) + 1)
         self._readers: dict[bytes, RowReader] = {}  # by the header's last 8 bytes: one per schema
-        self._codecs: dict[int, RowCodec] = {}
+        self._decoders: dict[int, _Decoder] = {}  # by schema revision
 
     def few(self, values: Sequence[bytes | None], full_keys: Mapping[int, bytes], now_us: int) -> Answer:
         """Columns as lists. `full_keys` holds, by row, the keys too long for the store.
@@ -128,34 +136,47 @@ class ViewReader:
     def many(self, values: Sequence[bytes | None], full_keys: Mapping[int, bytes], now_us: int) -> Answer:
         """Columns as Arrow arrays, statuses and event times as NumPy arrays; raises as `few`."""
         count = len(values)
-        statuses = np.full(count, _NOT_FOUND, np.uint8)
-        events = np.full(count, NO_TIME, np.int64)
         found = list(filter(None, values))  # no stored value is empty
-        rows = np.arange(count)
-        if len(found) < count:
-            rows = np.array([row for row, value in enumerate(values) if value is not None], np.int64)
-        heads = self._headers(found)
-        live = self._live(heads, found, rows, full_keys)
+        joined, width = self._joined(found)
+        heads = self._headers(found, joined, width)
         times = (heads["event"].astype(np.uint64) ^ np.uint64(SIGN)).view(np.int64)
         fresh = times >= self._oldest_us(now_us)
-        events[rows[live]] = times[live]
-        statuses[rows[live]] = np.where(fresh[live], _PRESENT, _OUTSIDE)
-        present = np.flatnonzero(live & fresh)
-        arrays = self._columns(found, heads, present, rows, count)
+        if len(found) == count and fresh.all() and (reader := self._alike(found, heads)) is not None:
+            arrays = self._decode(reader, Rows(found, HEADER_BYTES, joined, width))
+            statuses, events = np.full(count, _PRESENT, np.uint8), times
+        else:
+            statuses, events = np.full(count, _NOT_FOUND, np.uint8), np.full(count, NO_TIME, np.int64)
+            rows = np.array([row for row, value in enumerate(values) if value is not None], np.int64)
+            live = self._live(heads, found, rows, full_keys)
+            events[rows[live]] = times[live]
+            statuses[rows[live]] = np.where(fresh[live], _PRESENT, _OUTSIDE)
+            arrays = self._columns(found, heads, np.flatnonzero(live & fresh), rows, count)
         shared = [_array_statuses(array, statuses) for array in arrays]
         return Answer([arrays[p] for p in self._positions], [shared[p] for p in self._positions], events)
 
-    def _headers(self, found: Sequence[bytes]) -> Any:
+    def _joined(self, found: Sequence[bytes]) -> tuple[bytes | None, int]:
+        """All values in one piece and their width, where they have one width."""
         widths = set(map(len, found))
         if min(widths, default=HEADER_BYTES) < HEADER_BYTES:
             raise self._corrupt()
-        if len(widths) == 1:  # rows of one width are joined as they are, which spares a slice a row
-            heads = np.ndarray(len(found), _HEADERS, b"".join(found), 0, (widths.pop(),))
+        return (b"".join(found), widths.pop()) if len(widths) == 1 else (None, 0)
+
+    def _headers(self, found: Sequence[bytes], joined: bytes | None, width: int) -> Any:
+        if joined is not None:
+            heads = np.ndarray(len(found), _HEADERS, joined, 0, (width,))
         else:
             heads = np.frombuffer(b"".join([value[:HEADER_BYTES] for value in found]), _HEADERS)
-        if np.any(heads["format"] != FORMAT):
+        if (heads["format"] != FORMAT).any():
             raise self._newer()
         return heads
+
+    @staticmethod
+    def _alike(found: Sequence[bytes], heads: Any) -> int | None:
+        """The one schema revision of rows that are no tombstones and have no key of their own; None for others."""
+        if not found or heads["flags"].any() or heads["key_bytes"].any():
+            return None
+        revision = heads["revision"]
+        return int(revision[0]) if (revision == revision[0]).all() else None
 
     @staticmethod
     def _live(heads: Any, found: Sequence[bytes], rows: Any, full_keys: Mapping[int, bytes]) -> Any:
@@ -177,7 +198,7 @@ class ViewReader:
             if heads["key_bytes"][members].any():
                 starts = (heads["key_bytes"][members].astype(np.int64) + HEADER_BYTES).tolist()
             chosen = found if len(members) == len(found) else [found[n] for n in members.tolist()]
-            groups.append(self._decode(revision, chosen, starts))
+            groups.append(self._decode(revision, Rows(chosen, starts)))
             places.append(rows[members])
         if not groups:
             return [pa.nulls(count, to_arrow(column.dtype)) for column in self._wanted]
@@ -189,20 +210,32 @@ class ViewReader:
         index = pa.array(where, mask=where < 0)
         return [pa.concat_arrays(parts).take(index) for parts in zip(*groups, strict=True)]
 
-    def _decode(self, revision: int, values: Sequence[bytes], starts: Sequence[int] | int) -> list[Any]:
-        codec = self._codecs.get(revision)
-        if codec is None:
-            codec = self._codecs[revision] = RowCodec(self._schema(revision), self._where)
-        stored = {column.name: column.dtype for column in codec.schema.features}
-        names = [
-            column.name if column.name in stored and dtypes.widens(stored[column.name], column.dtype) else ""
-            for column in self._wanted
-        ]
+    def _decode(self, revision: int, rows: Rows) -> list[Any]:
+        decoder = self._decoders.get(revision)
+        if decoder is None:
+            decoder = self._decoders[revision] = self._compile(revision)
+        codec, picker, casts = decoder
         try:
-            arrays = codec.decode(values, starts, names)
+            arrays = codec.decode(rows, picker)
         except (ValueError, TypeError, IndexError, OverflowError):
             raise self._corrupt() from None
-        return [_as_type(array, column, len(values)) for array, column in zip(arrays, self._wanted, strict=True)]
+        for number, arrow in casts:
+            array = arrays[number]
+            arrays[number] = pa.nulls(len(rows.values), arrow) if array is None else array.cast(arrow)
+        return arrays
+
+    def _compile(self, revision: int) -> _Decoder:
+        """What decodes the wanted features of rows under a schema, and which columns are then cast, or null."""
+        codec = RowCodec(self._schema(revision), self._where)
+        stored = {column.name: column.dtype for column in codec.schema.features}
+        there = [column.name in stored and dtypes.widens(stored[column.name], column.dtype) for column in self._wanted]
+        names = [column.name if found else "" for column, found in zip(self._wanted, there, strict=True)]
+        casts = [
+            (number, to_arrow(column.dtype))
+            for number, column in enumerate(self._wanted)
+            if not there[number] or to_arrow(stored[column.name]) != to_arrow(column.dtype)
+        ]
+        return _Decoder(codec, codec.picker(names), casts)
 
     def _schema(self, revision: int) -> Schema:
         schema = self._view.schema_of(revision)
@@ -224,13 +257,6 @@ class ViewReader:
             f"{self._where}: a stored row has a format this stook does not know",
             hint="it was written by a newer stook: upgrade this one",
         )
-
-
-def _as_type(array: Any, column: Column, rows: int) -> Any:
-    arrow = to_arrow(column.dtype)
-    if array is None:
-        return pa.nulls(rows, arrow)
-    return array if array.type == arrow else array.cast(arrow)
 
 
 def _with_nulls(column: list[Any], statuses: list[int]) -> list[int]:

@@ -72,7 +72,7 @@ def encode_keys(view: ViewSpec, table: pa.Table) -> Keys:
     where = f"feature view {view.name!r}"
     require_columns(table, view.key_names, f"rows of {where}")
     parts = [encode_column(_column(table, key, where), key.dtype) for key in view.keys]
-    return shorten(join_columns(parts, table.num_rows), where)
+    return shorten(join_columns(parts, table.num_rows), where, [key.dtype for key in view.keys])
 
 
 def _check_columns(view: ViewSpec, table: pa.Table) -> None:

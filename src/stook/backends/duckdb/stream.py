@@ -23,7 +23,9 @@ def last_of_runs(batches: Iterable[pa.RecordBatch], keys: Sequence[str]) -> Iter
         if held is not None and _differ(held, batch.slice(0, 1), keys)[0].as_py():
             yield held
         inner, after = batch.slice(0, batch.num_rows - 1), batch.slice(1)
-        if inner.num_rows and (kept := inner.filter(_differ(inner, after, keys))).num_rows:
+        differ = _differ(inner, after, keys)
+        kept = inner if pc.all(differ, min_count=0).as_py() else inner.filter(differ)  # without a copy where it can be
+        if kept.num_rows:
             yield kept
         held = batch.slice(batch.num_rows - 1)
     if held is not None:

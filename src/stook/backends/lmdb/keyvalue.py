@@ -220,7 +220,7 @@ def _refuse_closed(path: Path) -> NoReturn:
 
 
 def _check_keys(space: str, rows: Sequence[Row]) -> None:
-    longest = max((len(key) for key, _ in rows), default=0)
+    longest = max(map(len, map(operator.itemgetter(0), rows)), default=0)
     if longest > KEY_BYTES_MAX:
         raise InvalidArgument(
             f"{space!r}: a key has {longest} bytes", hint=f"at most {KEY_BYTES_MAX}; shorten longer ones"

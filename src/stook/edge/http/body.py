@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from stook.core.errors import Busy, InvalidArgument, NotSupported, TooLarge, TooSlow, Unauthorized
 
@@ -75,7 +75,12 @@ class Bodies:
         started_s = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout_at(started_s + BODY_WAIT_S) as patience:
-                async for chunk in request.stream():
+                more = True
+                while more:
+                    message = await request.receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    chunk, more = message.get("body", b""), message.get("more_body", False)
                     size += len(chunk)
                     crowded = crowded or self._held_bytes + len(chunk) > self.limit_bytes * HELD_FACTOR
                     if size <= self.limit_bytes and not crowded:
@@ -86,7 +91,8 @@ class Bodies:
                         chunks.clear()
                         if size > self.limit_bytes * DISCARD_FACTOR:
                             break
-                    patience.reschedule(started_s + BODY_WAIT_S + size / BODY_BYTES_PER_S)
+                    if more:
+                        patience.reschedule(started_s + BODY_WAIT_S + size / BODY_BYTES_PER_S)
         except TimeoutError:
             raise TooSlow(
                 f"the body stopped, or came too slowly, after {size} bytes",

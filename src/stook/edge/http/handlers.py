@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import msgspec
 import pyarrow as pa
+from msgspec import Raw
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,6 +24,7 @@ from stook.core.instants import to_rfc3339
 from stook.core.predictions import PredictResult
 from stook.core.results import OnlineResult
 from stook.core.specs import Column
+from stook.core.statuses import OnlineColumn
 from stook.edge.http import metrics
 from stook.edge.http.arrowbody import read_arrow
 from stook.edge.http.body import decode
@@ -46,6 +47,7 @@ from stook.edge.jsonvalues import (
     ages_json,
     check_width,
     column_from_json,
+    columns_bytes,
     encode,
     statuses_json,
     table_column,
@@ -59,6 +61,9 @@ INLINE_ROWS_MAX: Final = 64
 NOW_US: Final = b"stook.now_us"
 KEY_COLUMNS: Final = b"stook.key_columns"
 RELEASE: Final = b"stook.release"
+_NAMES: Final = b'{"metadata":{"feature_names":'
+_FIRST, _NEXT, _LAST = b'},"results":[{"values":', b',{"values":', b"]}"
+_RESULT_END: Final = b',"statuses":%b,"event_timestamps":%b,"ages":%b}'
 Rows = Sequence[Mapping[str, Any]]
 COLUMNS_MAX: Final = 10_000  # of one push
 INLINE_VALUES_MAX: Final = 64 * 64  # up to here reading takes less than handing the work to a thread
@@ -113,34 +118,46 @@ def _keys(entities: Any, rows: Any, keys: Sequence[Column], text: bool) -> tuple
 
 
 def online_json(result: OnlineResult, *, int64_text: bool = False) -> bytes:
-    """Feast's JSON, plus ages. What columns of one view share is spelled once."""
-    spelled: dict[int, msgspec.Raw] = {}
-    aged: dict[int, msgspec.Raw] = {}
-    named: dict[int, msgspec.Raw] = {}
-    nothing = msgspec.Raw(b"[%b]" % b",".join([b"null"] * len(result)))
-    results: list[dict[str, Any]] = []
-    for _, dtype, values in result.keys:
-        cells = values if isinstance(values, list) else values.to_pylist()
-        statuses = statuses_json([1 if cell is None else 0 for cell in cells])
-        answer = values_json(cells, dtype, int64_text=int64_text)
-        results.append({"values": answer, "statuses": statuses, "event_timestamps": nothing, "ages": nothing})
-    for column in result.columns:
-        times, states = id(column.event_us), id(column.statuses)
-        if times not in spelled:
-            spelled[times] = times_json(column.event_us)
-            aged[times] = ages_json(column.event_us, result.now_us)
-        if states not in named:
-            named[states] = statuses_json(column.statuses)
-        results.append(
-            {
-                "values": values_json(column.values, column.dtype, int64_text=int64_text),
-                "statuses": named[states],
-                "event_timestamps": spelled[times],
-                "ages": aged[times],
-            }
-        )
+    """Feast's JSON, plus ages. What columns of one view share is spelled once; columns are joined as bytes, since an
+    object a column costs more than its values."""
+    nothing = b"[%b]" % b",".join([b"null"] * len(result))
+    cells = [(values, dtype) for _, dtype, values in result.keys] + [(c.values, c.dtype) for c in result.columns]
+    spelled = columns_bytes(cells, int64_text=int64_text)
+    ends = []
+    for _, _, values in result.keys:
+        missing = values.count(None) if isinstance(values, list) else values.null_count
+        present = values if isinstance(values, list) else values.to_pylist() if missing else []
+        codes = [1 if cell is None else 0 for cell in present] if missing else [0] * len(result)
+        ends.append(_RESULT_END % (bytes(statuses_json(codes)), nothing, nothing))
+    shared = _Shared(result.now_us)
+    ends += [_RESULT_END % shared.spell(column) for column in result.columns]
     names = [name for name, _, _ in result.keys] + result.feature_names
-    return encode({"metadata": {"feature_names": names}, "results": results})
+    parts = [
+        _NAMES,
+        encode(names),
+    ]  # joined once: an answer may be large, and a copy of it costs as much as spelling it
+    before = _FIRST
+    for text, end in zip(spelled, ends, strict=True):
+        parts += (before, text, end)
+        before = _NEXT
+    return b"".join((*parts, _LAST))
+
+
+class _Shared:
+    """Statuses, event times and ages in JSON; those that columns of one view share are spelled once."""
+
+    def __init__(self, now_us: int) -> None:
+        self._now_us = now_us
+        self._spelled: dict[tuple[int, int], tuple[bytes, bytes, bytes]] = {}
+
+    def spell(self, column: OnlineColumn) -> tuple[bytes, bytes, bytes]:
+        """A column's statuses, event times and ages."""
+        of_view = (id(column.statuses), id(column.event_us))
+        found = self._spelled.get(of_view)
+        if found is None:
+            times, ages = times_json(column.event_us), ages_json(column.event_us, self._now_us)
+            found = self._spelled[of_view] = (bytes(statuses_json(column.statuses)), bytes(times), bytes(ages))
+        return found
 
 
 def arrow_stream(table: pa.Table, result: OnlineResult | None, facts: Mapping[bytes, bytes] | None = None) -> bytes:
@@ -302,15 +319,19 @@ def _prediction_type(result: PredictResult) -> DType | None:
 def prediction_json(result: PredictResult, *, int64_text: bool = False) -> bytes:
     """Predictions, release, and each feature's values, statuses, event times and ages by name."""
     columns = [] if result.online is None else result.online.columns
-    now_us = 0 if result.online is None else result.online.now_us
+    shared = _Shared(0 if result.online is None else result.online.now_us)
+    names = [column.name for column in columns]
+    spelled = columns_bytes([(c.values, c.dtype) for c in columns], int64_text=int64_text)
+    rest = list(zip(*(shared.spell(column) for column in columns), strict=True)) or [(), (), ()]
+    statuses, times, ages = ({n: Raw(text) for n, text in zip(names, texts, strict=True)} for texts in rest)
     return encode(
         {
             "predictions": values_json(result.raw, _prediction_type(result), int64_text=int64_text),
             "release": result.release,
-            "features": {c.name: values_json(c.values, c.dtype, int64_text=int64_text) for c in columns},
-            "statuses": {c.name: statuses_json(c.statuses) for c in columns},
-            "event_timestamps": {c.name: times_json(c.event_us) for c in columns},
-            "ages": {c.name: ages_json(c.event_us, now_us) for c in columns},
+            "features": {n: Raw(text) for n, text in zip(names, spelled, strict=True)},
+            "statuses": statuses,
+            "event_timestamps": times,
+            "ages": ages,
         }
     )
 
