@@ -55,8 +55,8 @@ class OnlineResult:
     def to_dict(self) -> dict[str, list[Any]]:
         """Join keys, then features, each as a list of Python values."""
         answer = {name: _as_list(values) for name, _, values in self.keys}
-        for column in self.columns:
-            answer[column.name] = _as_list(column.values)
+        for name, _, values, _, _ in self.columns:
+            answer[name] = values if type(values) is list else values.to_pylist()
         return answer
 
     @property

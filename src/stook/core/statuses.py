@@ -7,8 +7,7 @@ The online room and the client build columns of it. It must never import Arrow o
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from stook.core.dtypes import DType
 
@@ -28,8 +27,7 @@ class Status(enum.IntEnum):
 STATUS_NAMES: Final = tuple(status.name for status in Status)
 
 
-@dataclass(slots=True)
-class OnlineColumn:
+class OnlineColumn(NamedTuple):
     """One answered feature, in the order of the entity rows.
 
     `values`: a list, or an Arrow array of the type. `statuses`: a list of ints, or a NumPy uint8 array.

@@ -62,6 +62,7 @@ class ViewReader:
         place = {column.name: number for number, column in enumerate(view.features)}
         self._wanted = sorted(features, key=lambda column: place[column.name])
         self._positions = [self._wanted.index(column) for column in features]
+        self._is_straight = self._positions == list(range(len(features)))
         self._absent = (None,) * (len(features) + 1)
         self._readers: dict[bytes, RowReader] = {}  # by the header's last 8 bytes: one per schema
         self._decoders: dict[int, _Decoder] = {}  # by schema revision
@@ -97,8 +98,13 @@ class ViewReader:
         shared = [statuses] * len(self._wanted)
         if with_nulls:
             shared = [_with_nulls(column, statuses) for column in columns[1:]]
-        picked = self._positions
-        return Answer([columns[p + 1] for p in picked], [shared[p] for p in picked], events)
+        return self._answer(columns[1:], shared, events)
+
+    def _answer(self, columns: list[Any], statuses: list[Any], event_us: Any) -> Answer:
+        """Columns in the order wanted, from the order of storage."""
+        if self._is_straight:
+            return Answer(columns, statuses, event_us)
+        return Answer([columns[p] for p in self._positions], [statuses[p] for p in self._positions], event_us)
 
     def _oldest_us(self, now_us: int) -> int:
         ttl_us = self._view.ttl_us
@@ -152,7 +158,7 @@ class ViewReader:
             statuses[rows[live]] = np.where(fresh[live], _PRESENT, _OUTSIDE)
             arrays = self._columns(found, heads, np.flatnonzero(live & fresh), rows, count)
         shared = [_array_statuses(array, statuses) for array in arrays]
-        return Answer([arrays[p] for p in self._positions], [shared[p] for p in self._positions], events)
+        return self._answer(arrays, shared, events)
 
     def _joined(self, found: Sequence[bytes]) -> tuple[bytes | None, int]:
         """All values in one piece and their width, where they have one width."""
