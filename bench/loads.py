@@ -28,20 +28,37 @@ from reads import RAW, stored_rows
 CHUNK_ROWS = 100_000
 FEAST_ROWS = 5_000
 LOAD_ROUNDS = 3
-FIFTIES = [f"fifty{n}" for n in range(5)]
-TENS = [f"ten{n}" for n in range(5)]
+COPIES = 4
 HERE = Path(__file__).resolve().parent
+
+
+def make_copies(root: Path, rows: int) -> None:
+    """A project of equal views of ten and of fifty doubles, each kind over one file, so that each load is a first one."""
+    root.mkdir()
+    (root / "stook.toml").write_text('[project]\nname = "bench"\n')
+    lines = [
+        "from stook import Entity, FeatureView, Field, FileSource, Float64, Int64",
+        'user = Entity("user", join_keys={"user_id": Int64})',
+        "def view(name, columns):",
+        '    return FeatureView(name, entities=[user], source=FileSource(f"of{columns}.parquet"),',
+        '                       schema=[Field(f"f{i}", Float64) for i in range(columns)])',
+        *(f'v{columns}_{n} = view("v{columns}_{n}", {columns})' for columns in (10, 50) for n in range(COPIES)),
+    ]
+    (root / "features.py").write_text("\n".join(lines))
+    for columns in (10, 50):
+        pq.write_table(users(rows, "f", columns), root / f"of{columns}.parquet")
 
 
 def measure(plan: Plan) -> list[Figure]:
     """Full loads of ten and of fifty columns, into empty views and in the place of an older load, and upserts."""
-    scale = 200_000 if plan.quick else 1_000_000
+    rows = 50_000 if plan.quick else 300_000
     root = plan.folder / "loads"
-    make(root, entities=scale // 5, rows=scale)
+    make_copies(root, rows)
     figures = []
     with stook.open(root, clock=CLOCK) as p:
         p.apply()
-        for views, columns in ((FIFTIES, 50), (TENS, 10)):
+        for columns in (50, 10):
+            views = [f"v{columns}_{n}" for n in range(COPIES)]
             turn = iter(views)
             p.materialize(None, CLOCK, [next(turn)])  # warms
             stored = stored_rows(p, views[:1])[views[0]]
@@ -49,21 +66,15 @@ def measure(plan: Plan) -> list[Figure]:
                 "stook": lambda turn=turn: p.materialize(None, CLOCK, [next(turn)]),
                 RAW: raw_load(plan.folder, stored),
             }
-            figures.append(
-                _rates(f"materialize {scale // 5:,} x {columns} doubles, Parquet to online", scale // 5, cases)
-            )
+            figures.append(_rates(f"materialize {rows:,} x {columns} doubles, Parquet to online", rows, cases))
             if plan.peers and columns == 50:
-                figures[-1].samples.update(feast_rates(plan, root / "wide.parquet"))
+                figures[-1].samples.update(feast_rates(plan, root / "of50.parquet"))
             figures[-1].aim = ">= 0.3x raw; >= 120x Feast on SQLite" if columns == 50 else ""
-        p.materialize(None, CLOCK, ["ten"])
-        cases = {
-            "stook": lambda: p.materialize(None, CLOCK, ["ten"], replace=True),
-            RAW: raw_load(plan.folder, stored_rows(p, ["ten"])["ten"]),
-        }
-        figures.append(
-            _rates(f"materialize {scale:,} x 10 doubles again, and drop the load before the last", scale, cases)
-        )
-    figures += [upserts(plan, view, columns, scale // 25) for view, columns in (("ten", 10), ("fifty", 50))]
+            cases["stook"] = lambda views=views: p.materialize(None, CLOCK, views[:1], replace=True)
+            figures.append(
+                _rates(f"materialize {rows:,} x {columns} doubles again, beside the load before", rows, cases)
+            )
+    figures += [upserts(plan, columns, rows // 5) for columns in (10, 50)]
     return figures
 
 
@@ -85,27 +96,26 @@ def raw_load(folder: Path, stored: list[tuple[bytes, bytes]], chunk_rows: int = 
     return load
 
 
-def upserts(plan: Plan, view: str, columns: int, rows: int) -> Figure:
+def upserts(plan: Plan, columns: int, rows: int) -> Figure:
     """Incremental runs, each over a new file with newer rows of so many entities."""
-    root = plan.folder / f"upserts-{view}"
+    root = plan.folder / f"upserts-{columns}"
     root.mkdir()
     (root / "stook.toml").write_text('[project]\nname = "bench"\n')
     (root / "data").mkdir()
-    prefix = "t" if view == "ten" else "f"
-    fields = "\n".join(f'    Field("{prefix}{i}", Float64),' for i in range(columns))
+    fields = "\n".join(f'    Field("f{i}", Float64),' for i in range(columns))
     (root / "features.py").write_text(
         "from stook import Entity, FeatureView, Field, FileSource, Float64, Int64\n"
         'user = Entity("user", join_keys={"user_id": Int64})\n'
         f'v = FeatureView("v", entities=[user], source=FileSource("data/*.parquet"), schema=[\n{fields}\n])\n'
     )
-    pq.write_table(users(rows, prefix, columns, days=(0, 1)), root / "data" / "00.parquet")
+    pq.write_table(users(rows, "f", columns, days=(0, 1)), root / "data" / "00.parquet")
     rates: dict[str, list[float]] = {"stook": [], RAW: []}
-    with stook.open(root, clock=CLOCK) as p, lmdb.open(str(plan.folder / f"raw-{view}"), map_size=1 << 38) as env:
+    with stook.open(root, clock=CLOCK) as p, lmdb.open(str(plan.folder / f"raw-{columns}"), map_size=1 << 38) as env:
         p.apply()
         p.materialize_incremental("2024-01-03")
         for turn in range(min(plan.rounds, 3) + 1):
             days = (turn * 2 + 3, turn * 2 + 4)
-            pq.write_table(users(rows, prefix, columns, days=days), root / "data" / f"{turn + 1:02}.parquet")
+            pq.write_table(users(rows, "f", columns, days=days), root / "data" / f"{turn + 1:02}.parquet")
             end = f"2024-01-{turn * 2 + 6:02}"
             (once,) = interleaved({"stook": lambda end=end: p.materialize_incremental(end)}, 1, warm=False)["stook"]
             stored = stored_rows(p, ["v"])["v"]
@@ -123,11 +133,11 @@ def upserts(plan: Plan, view: str, columns: int, rows: int) -> Figure:
     return Figure(what, rates, "rows/s", (RAW,), family="loads")
 
 
-def feast_rates(plan: Plan, wide: Path) -> dict[str, list[float]]:
+def feast_rates(plan: Plan, whole: Path) -> dict[str, list[float]]:
     """Feast's materialize of the first rows of the same file into SQLite and Redis; its rate hardly depends on how many."""
     names = [f"f{i}" for i in range(50)]
     file = plan.folder / "feast-load.parquet"
-    pq.write_table(pq.read_table(wide, columns=["user_id", "event_timestamp", *names]).slice(0, FEAST_ROWS), file)
+    pq.write_table(pq.read_table(whole).slice(0, FEAST_ROWS), file)
     child = Child(FEAST_PYTHON, HERE / "peers" / "time_feast.py", feast_surroundings())
     rates: dict[str, list[float]] = {}
     try:

@@ -38,7 +38,7 @@ FAMILIES: dict[str, tuple[str, Sequence[Callable[[Plan], list[Figure]]]]] = {
 }
 IN_README = (
     "import stook", "installed", "read 1 x 50 over 1 view", "read 100 x 50 over 1 view", "read 1,000 x 50 over 1 view",
-    "materialize 200,000 x 50", "HTTP 1 x 50 as JSON, 1 client", "HTTP 100 x 50 as JSON, 1 client",
+    "materialize 300,000 x 50 doubles, Parquet", "HTTP 1 x 50 as JSON, 1 client", "HTTP 100 x 50 as JSON, 1 client",
     "join 50,000 labels x 1,000,000 rows x 10, 10 k keys x 100", "join 1,000,000 labels x 10,000,000 rows x 10, 100 k keys x 100",
     "push of one row",
 )  # fmt: skip
@@ -47,7 +47,7 @@ GUARDS = {
     "read 1 x 50 over 1 view, to_dict": 12.0,
     "read 100 x 50 over 1 view, to_arrow": 5.0,
     "read 1,000 x 50 over 1 view, to_arrow": 4.0,
-    "materialize 40,000 x 50 doubles, Parquet to online": 10.0,
+    "materialize 50,000 x 50 doubles, Parquet to online": 20.0,
     "HTTP 1 x 50 as JSON, 1 client": 4.0,
     "join 50,000 labels x 1,000,000 rows x 10, 10 k keys x 100": 2.5,
 }

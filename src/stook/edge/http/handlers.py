@@ -118,8 +118,11 @@ def _keys(entities: Any, rows: Any, keys: Sequence[Column], text: bool) -> tuple
 
 
 def online_json(result: OnlineResult, *, int64_text: bool = False) -> bytes:
-    """Feast's JSON, plus ages. What columns of one view share is spelled once; columns are joined as bytes, since an
-    object a column costs more than its values."""
+    """Feast's JSON, plus ages.
+
+    What columns of one view share is spelled once, and all bytes are joined once: an object a column costs more than its
+    values, and a copy of a large answer as much as spelling it.
+    """
     nothing = b"[%b]" % b",".join([b"null"] * len(result))
     cells = [(values, dtype) for _, dtype, values in result.keys] + [(c.values, c.dtype) for c in result.columns]
     spelled = columns_bytes(cells, int64_text=int64_text)
@@ -132,11 +135,7 @@ def online_json(result: OnlineResult, *, int64_text: bool = False) -> bytes:
     shared = _Shared(result.now_us)
     ends += [_RESULT_END % shared.spell(column) for column in result.columns]
     names = [name for name, _, _ in result.keys] + result.feature_names
-    parts = [
-        _NAMES,
-        encode(names),
-    ]  # joined once: an answer may be large, and a copy of it costs as much as spelling it
-    before = _FIRST
+    parts, before = [_NAMES, encode(names)], _FIRST
     for text, end in zip(spelled, ends, strict=True):
         parts += (before, text, end)
         before = _NEXT
