@@ -111,7 +111,11 @@ def with_polars(folder: Path, labels: pa.Table) -> Callable[[], pa.Table]:
         history = pl.scan_parquet(folder / "history.parquet").select("user_id", "event_timestamp", *NAMES)
         left = frame.lazy().with_row_index("row").sort("event_timestamp", maintain_order=True)
         joined = left.join_asof(
-            history.sort("event_timestamp", maintain_order=True), on="event_timestamp", by="user_id", tolerance="30d"
+            history.sort("event_timestamp", maintain_order=True),
+            on="event_timestamp",
+            by="user_id",
+            tolerance="30d",
+            check_sortedness=False,
         )
         return joined.sort("row").collect().to_arrow()
 
