@@ -62,7 +62,7 @@ class Figure:
             value = f"{name} {shown(self.median(name), self.unit)}"
             if name not in self.limits:
                 beside.append(f"{value}: **{ratio_text(self.times(name))}** as fast")
-            elif self.is_rate:
+            elif self.unit != "s":
                 beside.append(f"{value}: **{ratio_text(self.times(name))}** of it")
             else:
                 beside.append(f"{value}: **{ratio_text(1 / self.times(name))}** its time")

@@ -119,7 +119,7 @@ def write(found: dict[str, list[Figure]]) -> None:
     ]
     between_marks(REPORT, "\n\n".join([on, *parts]))
     chosen = [
-        f.row() for figures in found.values() for f in figures if f.what.startswith(IN_README) and "p99" not in f.what
+        f.row() for figures in found.values() for f in figures if f.what.startswith(IN_README) and ": " not in f.what
     ]
     between_marks(README, f"Measured on {on}\n\n{as_table(chosen, HEAD)}")
 
