@@ -62,10 +62,11 @@ class Figure:
             value = f"{name} {shown(self.median(name), self.unit)}"
             if name not in self.limits:
                 beside.append(f"{value}: **{ratio_text(self.times(name))}** as fast")
-            elif self.unit != "s":
+            elif self.is_rate:
                 beside.append(f"{value}: **{ratio_text(self.times(name))}** of it")
             else:
-                beside.append(f"{value}: **{ratio_text(1 / self.times(name))}** its time")
+                of = "its time" if self.unit == "s" else "of it"
+                beside.append(f"{value}: **{ratio_text(1 / self.times(name))}** {of}")
         return [self.what, shown(self.median(), self.unit) + spread, "; ".join(beside) or self.note, self.aim]
 
 
