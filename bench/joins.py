@@ -220,16 +220,16 @@ def _shape(plan: Plan, folder: Path, what: str, with_feast: bool) -> list[Figure
     plain = {name: seconds[name] for name in ("stook", *others)}
     aim = ">= 0.9x by hand; >= 5x Feast on DuckDB" if with_feast else ">= 0.9x by hand"
     figures = [
-        Figure(f"join {what}", plain, "s", (HAND, NAIVE), aim, family="joins"),
-        Figure(f"peak memory of {what}", {n: memory[n] for n in plain}, "MiB", (HAND, NAIVE, POLARS, FEAST), "<= 1.2x by hand", family="joins"),
+        Figure(f"join {what}", plain, "s", (HAND, NAIVE), aim),
+        Figure(f"peak memory of {what}", {n: memory[n] for n in plain}, "MiB", (HAND, NAIVE, POLARS, FEAST), "<= 1.2x by hand"),
     ]  # fmt: skip
     for name in names:
         if name.startswith("stook,"):
             limits = {"stook": seconds[name], "without it": seconds["stook"]}
             note = f"{what}: {name.partition(', ')[2]}"
-            figures.append(Figure(f"join {note}", limits, "s", ("without it",), family="joins"))
+            figures.append(Figure(f"join {note}", limits, "s", ("without it",)))
             peaks = {"stook": memory[name], "without it": memory["stook"]}
-            figures.append(Figure(f"peak memory of {note}", peaks, "MiB", ("without it",), family="joins"))
+            figures.append(Figure(f"peak memory of {note}", peaks, "MiB", ("without it",)))
     return figures
 
 

@@ -44,8 +44,8 @@ def _starts(plan: Plan) -> list[Figure]:
         theirs = run(str(FEAST / "bin" / "feast"), "--help", surroundings=around)
         taken[1]["Feast"] = interleaved({"Feast": theirs}, 3)["Feast"]
     return [
-        Figure("import stook", taken[0], "s", (bare,), "< 0.2 s", family="light"),
-        Figure("stook --help", taken[1], "s", (), "< 0.4 s", family="light"),
+        Figure("import stook", taken[0], "s", (bare,), "< 0.2 s"),
+        Figure("stook --help", taken[1], "s", (), "< 0.4 s"),
     ]
 
 
@@ -87,8 +87,8 @@ def _server(plan: Plan) -> list[Figure]:
             process.terminate()
             process.wait(60)
     return [
-        Figure("stook serve: from command to first answer", {"stook": starts}, "s", family="light"),
-        Figure("stook serve, one worker, idle: resident", {"stook": memory}, "MiB", family="light"),
+        Figure("stook serve: from command to first answer", {"stook": starts}, "s"),
+        Figure("stook serve, one worker, idle: resident", {"stook": memory}, "MiB"),
     ]
 
 
@@ -122,4 +122,4 @@ def _sizes(plan: Plan) -> list[Figure]:
         pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, what], check=True)
         sizes[name] = [size_mb(environment / "lib")]
-    return [Figure("installed without extras", sizes, "MB", ("Feast",), "<= 0.85x Feast", family="light")]
+    return [Figure("installed without extras", sizes, "MB", ("Feast",), "<= 0.85x Feast")]

@@ -81,7 +81,7 @@ def measure(plan: Plan) -> list[Figure]:
 def _rates(what: str, rows: int, cases: dict[str, Callable[[], Any]]) -> Figure:
     taken = interleaved(cases, LOAD_ROUNDS, warm=False)
     rates = {name: [rows / one for one in values] for name, values in taken.items()}
-    return Figure(what, rates, "rows/s", (RAW,), family="loads")
+    return Figure(what, rates, "rows/s", (RAW,))
 
 
 def raw_load(folder: Path, stored: list[tuple[bytes, bytes]], chunk_rows: int = CHUNK_ROWS) -> Callable[[], None]:
@@ -130,7 +130,7 @@ def upserts(plan: Plan, columns: int, rows: int) -> Figure:
                 rates["stook"].append(rows / once)
                 rates[RAW].append(rows / raw)
     what = f"materialize incrementally, {rows:,} newer rows x {columns} doubles"
-    return Figure(what, rates, "rows/s", (RAW,), family="loads")
+    return Figure(what, rates, "rows/s", (RAW,))
 
 
 def feast_rates(plan: Plan, whole: Path) -> dict[str, list[float]]:
@@ -171,9 +171,7 @@ def measure_pushes(plan: Plan) -> list[Figure]:
         single = lambda _: p.push("pushed", {"user_id": [next(turn)], "clicks": [1]})  # noqa: E731
         calls = 60 if plan.quick else 200
         cases = {"stook": median_of(single, calls), "one synced LMDB commit": median_of(commit, calls)}
-        figures.append(
-            Figure("push of one row", sampled(cases, plan.rounds), "s", ("one synced LMDB commit",), family="loads")
-        )
+        figures.append(Figure("push of one row", sampled(cases, plan.rounds), "s", ("one synced LMDB commit",)))
         for rows in (1_000, 10_000):
             ids = np.arange(rows)
             batch = pa.table(
@@ -181,7 +179,7 @@ def measure_pushes(plan: Plan) -> list[Figure]:
             )
             taken = interleaved({"stook": lambda batch=batch: p.push("pushed50", batch)}, plan.rounds * 2)
             rates = {"stook": [rows / one for one in taken["stook"]]}
-            figures.append(Figure(f"push of {rows:,} rows x 50 doubles", rates, "rows/s", family="loads"))
+            figures.append(Figure(f"push of {rows:,} rows x 50 doubles", rates, "rows/s"))
     return figures
 
 
@@ -207,11 +205,9 @@ def measure_under_load(plan: Plan) -> list[Figure]:
     scale = 200_000 if plan.quick else 2_000_000
     root = plan.folder / "under-load"
     make(root, entities=10_000, rows=scale)
-    settings = (root / "stook.toml").read_text()
     with stook.open(root, clock=CLOCK) as p:
         p.apply()
         p.materialize(None, CLOCK, ["ten", "fifty"])
-    (root / "stook.toml").write_text(settings + "\n[limits]\n")
     quiet: list[float] = []
     loaded: list[float] = []
     rates: list[float] = []
@@ -238,8 +234,8 @@ def measure_under_load(plan: Plan) -> list[Figure]:
         loader.stdin.close()
         loader.wait(60)
     return [
-        Figure("p99 of a read of 1 x 50 while another process loads", {"stook": loaded, "left alone": quiet}, "s", ("left alone",), "<= 1.5x", family="loads"),
-        Figure("rows loaded meanwhile, 10 doubles", {"stook": rates}, "rows/s", aim=">= 100,000 rows/s", family="loads"),
+        Figure("p99 of a read of 1 x 50 while another process loads", {"stook": loaded, "left alone": quiet}, "s", ("left alone",), "<= 1.5x"),
+        Figure("rows loaded meanwhile, 10 doubles", {"stook": rates}, "rows/s", aim=">= 100,000 rows/s"),
     ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,6 @@ class Figure:
     unit: str
     limits: Sequence[str] = ()
     aim: str = ""
-    note: str = ""
-    family: str = ""
-    ours: str = OURS
 
     @property
     def is_rate(self) -> bool:
@@ -44,7 +41,7 @@ class Figure:
 
     def median(self, name: str = "") -> float:
         """The median of the rounds."""
-        return statistics.median(self.samples[name or self.ours])
+        return statistics.median(self.samples[name or OURS])
 
     def times(self, other: str) -> float:
         """How many times as fast ours is as the other."""
@@ -53,11 +50,11 @@ class Figure:
 
     def row(self) -> list[str]:
         """The figure as a table's row: what, ours with its spread, the others with their ratios, the aim."""
-        taken = self.samples[self.ours]
+        taken = self.samples[OURS]
         spread = f" ({shown(min(taken), self.unit)} to {shown(max(taken), self.unit)})" if len(taken) > 2 else ""
         beside = []
         for name in self.samples:
-            if name == self.ours:
+            if name == OURS:
                 continue
             value = f"{name} {shown(self.median(name), self.unit)}"
             if name not in self.limits:
@@ -67,7 +64,7 @@ class Figure:
             else:
                 of = "its time" if self.unit == "s" else "of it"
                 beside.append(f"{value}: **{ratio_text(1 / self.times(name))}** {of}")
-        return [self.what, shown(self.median(), self.unit) + spread, "; ".join(beside) or self.note, self.aim]
+        return [self.what, shown(self.median(), self.unit) + spread, "; ".join(beside), self.aim]
 
 
 def ratio_text(ratio: float) -> str:
@@ -164,4 +161,3 @@ class Plan:
     quick: bool
     peers: bool
     folder: Path
-    only: Sequence[str] = field(default_factory=tuple)

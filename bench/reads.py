@@ -26,7 +26,6 @@ SHAPES = [(n, f, v) for v in (1, 5) for f in (10, 50, 250) for n in (1, 10, 100,
 QUICK_SHAPES = [(1, 50, 1), (100, 50, 1), (1_000, 50, 1)]
 CALLS = {1: 2_000, 10: 1_000, 100: 300, 1_000: 60}
 DICT_ENTITIES_MAX = 10
-HEADER_BYTES = 32
 RAW, REDIS = "raw LMDB", "Redis MGET"
 AIMS = {
     (1, 50, 1): "<= 40 us; >= 20x Feast on SQLite",
@@ -124,7 +123,7 @@ def _shape(
         cases["Feast on SQLite"] = lambda: ask("sqlite", asked)
         cases["Feast on Redis"] = lambda: ask("redis", asked)
     what = f"read {count:,} x {features} over {views} view{'s' if views > 1 else ''}, {form}"
-    return Figure(what, sampled(cases, plan.rounds), "s", (RAW,), AIMS.get(shape, ""), family="reads")
+    return Figure(what, sampled(cases, plan.rounds), "s", (RAW,), AIMS.get(shape, ""))
 
 
 @contextmanager
@@ -161,8 +160,6 @@ def feast(plan: Plan, root: Path, entities: int) -> Iterator[FeastReads | None]:
     if not plan.peers:
         yield None
         return
-    import pyarrow.parquet as pq
-
     from peers.environments import FEAST_PYTHON, feast_surroundings, redis_server
 
     names = [f"f{i}" for i in range(50)]
@@ -208,14 +205,13 @@ def measure_growth(plan: Plan) -> list[Figure]:
                 taken = sampled(cases, plan.rounds)
         own = [ours - raw for ours, raw in zip(taken["stook"], taken[RAW], strict=True)]
         what = f"read 100 x 10 among {entities:,} entities"
-        figures.append(Figure(what, taken, "s", (RAW,), family="growth"))
+        figures.append(Figure(what, taken, "s", (RAW,)))
         figures.append(
             Figure(
                 f"stook's own share of it, {entities:,} entities",
                 {"stook": own},
                 "s",
                 aim="grows <= 1.5x",
-                family="growth",
             )
         )
         disk = {"stook": [size / 1e6], "packed bytes": [packed / 1e6]}
@@ -226,7 +222,6 @@ def measure_growth(plan: Plan) -> list[Figure]:
                 "MB",
                 ("packed bytes",),
                 "<= 1.3x",
-                family="growth",
             )
         )
         shutil.rmtree(root)
@@ -272,5 +267,5 @@ def measure_million(plan: Plan) -> list[Figure]:
                     cases[REDIS] = median_call(mget, keys, CALLS[count])
                 aim = "<= 2.5x raw; faster than MGET" if count > 1 else ""
                 what = f"read {count:,} x 50 among 1,000,000 entities, {form}"
-                figures.append(Figure(what, sampled(cases, plan.rounds), "s", (RAW,), aim, family="growth"))
+                figures.append(Figure(what, sampled(cases, plan.rounds), "s", (RAW,), aim))
     return figures

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 import stook
-from measuring import Figure, Plan, median_call, percentile
+from measuring import Figure, Plan, median_call, percentile, sampled
 from peers.environments import FEAST_PYTHON, Child, await_port, feast_surroundings, free_port
 from project import CLOCK, make
 
@@ -165,8 +165,8 @@ def _figures(
         size = answer_bytes(link)
     cases = {"stook": ours, ECHO: Target(echo, f"/{size}", bodies)}
     if feast is not None and form == "json" and count in (1, 100):
-        asked = [[f"view:f{i}" for i in range(50)], ids]
-        feasts = [json.dumps({"features": asked[0], "entities": {"user_id": one}}).encode() for one in ids]
+        theirs = [f"view:f{i}" for i in range(50)]
+        feasts = [json.dumps({"features": theirs, "entities": {"user_id": one}}).encode() for one in ids]
         cases[FEAST] = Target(feast, "/get-online-features", feasts)
     rates: dict[str, list[float]] = {name: [] for name in cases}
     waits: dict[str, list[float]] = {name: [] for name in cases}
@@ -183,8 +183,8 @@ def _figures(
     aim = AIMS.get((count, form), "") if clients == 1 else ""
     p99 = {name: [statistics.median(taken)] for name, taken in waits.items()}
     return [
-        Figure(what, rates, "requests/s", (ECHO,), aim, family="serving"),
-        Figure(f"{what}: p99", p99, "s", (ECHO,), family="serving"),
+        Figure(what, rates, "requests/s", (ECHO,), aim),
+        Figure(f"{what}: p99", p99, "s", (ECHO,)),
     ]
 
 
@@ -235,22 +235,10 @@ def feast_server(plan: Plan, root: Path) -> Iterator[int | None]:
         )  # fmt: skip
         child.ask("materialize", name="serve")
         child.ask("serve", folder=folder, port=port)
-        _await_answer(port)
+        await_port(port)
         yield port
     finally:
         child.close()
-
-
-def _await_answer(port: int) -> None:
-    deadline = time.monotonic() + 90
-    while True:
-        try:
-            with socket.create_connection(("127.0.0.1", port), 1):
-                return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
 
 
 PREDICT = """
@@ -289,23 +277,17 @@ def measure_predict(plan: Plan) -> list[Figure]:
                     ),
                     "the read alone": median_call(lambda one: read({"user_id": one}).to_arrow(), ids, calls),
                 }
-                taken: dict[str, list[float]] = {name: [] for name in cases}
-                for _ in range(plan.rounds):
-                    for name, case in cases.items():
-                        taken[name].append(case())
+                taken = sampled(cases, plan.rounds)
                 figures.append(
                     Figure(
                         f"predict {count:,} with 50 features looked up",
                         taken,
                         "s",
                         ("the read alone",),
-                        family="serving",
                     )
                 )
                 bodies = [json.dumps({"entities": {"user_id": one}}).encode() for one in ids]
                 target = Target(port, "/predict/m", bodies)
                 rates = {"stook": [drive(target, 1, SECONDS / 2)[0] for _ in range(plan.rounds)]}
-                figures.append(
-                    Figure(f"HTTP predict {count:,} with 50 features, 1 client", rates, "requests/s", family="serving")
-                )
+                figures.append(Figure(f"HTTP predict {count:,} with 50 features, 1 client", rates, "requests/s"))
     return figures

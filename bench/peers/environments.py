@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FEAST = ROOT / ".peers" / "feast"
 FEAST_PYTHON = FEAST / "bin" / "python"
 FEAST_NEEDS = ("feast[duckdb,redis]",)
-START_S = 60
+START_S = 90
 
 
 def prepare_feast(*, upgrade: bool = False) -> None:
@@ -101,14 +101,14 @@ def redis_server(folder: Path) -> Iterator[int]:
         process.wait(START_S)
 
 
-def await_port(port: int, process: subprocess.Popen[Any]) -> None:
-    """Waits until something listens there."""
+def await_port(port: int, process: subprocess.Popen[Any] | None = None) -> None:
+    """Waits until something listens there, for as long as the process that is to do it lives."""
     deadline = time.monotonic() + START_S
     while True:
         try:
             with socket.create_connection(("127.0.0.1", port), 1):
                 return
         except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"nothing listens on {port}: {process.args!r}") from None
+            if (process is not None and process.poll() is not None) or time.monotonic() > deadline:
+                raise RuntimeError(f"nothing listens on {port}") from None
             time.sleep(0.05)

@@ -78,8 +78,9 @@ def columns_bytes(columns: Iterable[tuple[Any, DType | None]], *, int64_text: bo
         spelled = encode(numbers)[2:-2].split(b"],[")  # numbers have no brackets
         for place, text in zip(places, spelled, strict=True):
             answer[place] = b"[%b]" % text
-            if _NULL in text:  # msgspec's word for NaN, infinities and None alike
-                answer[place] = values_bytes(*wanted[place], int64_text=int64_text)
+            values, dtype = wanted[place]
+            if _NULL in text and dtype in dtypes.FLOATS:  # msgspec's word for NaN, infinities and None alike
+                answer[place] = values_bytes(values, dtype, int64_text=int64_text)
     return answer
 
 

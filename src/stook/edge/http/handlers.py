@@ -128,10 +128,8 @@ def online_json(result: OnlineResult, *, int64_text: bool = False) -> bytes:
     spelled = columns_bytes(cells, int64_text=int64_text)
     ends = []
     for _, _, values in result.keys:
-        missing = values.count(None) if isinstance(values, list) else values.null_count
-        present = values if isinstance(values, list) else values.to_pylist() if missing else []
-        codes = [1 if cell is None else 0 for cell in present] if missing else [0] * len(result)
-        ends.append(_RESULT_END % (bytes(statuses_json(codes)), nothing, nothing))
+        nulls = [cell is None for cell in values] if isinstance(values, list) else values.is_null().to_pylist()
+        ends.append(_RESULT_END % (bytes(statuses_json(nulls)), nothing, nothing))  # true is 1, a null value
     shared = _Shared(result.now_us)
     ends += [_RESULT_END % shared.spell(column) for column in result.columns]
     names = [name for name, _, _ in result.keys] + result.feature_names
