@@ -25,7 +25,7 @@ import pytest
 import stook
 from stook.core.specs import ViewSpec
 
-from .processes import KILLS, PATIENCE_S, finish, free_port, hear, start, start_server, tell
+from .processes import KILLS, PATIENCE_S, finish, free_port, hear, start, start_server, tell, wait_until
 
 pytestmark = pytest.mark.kill
 ROUNDS = max(KILLS, 8)
@@ -283,6 +283,10 @@ def test_readers_during_loads_and_switches_see_one_generation_each_time(project:
             for _ in range(max(ROUNDS // 4, 5)):
                 tell(loader)
                 assert hear(loader).isdigit()
+                told = [reader.answers for reader in readers]
+                wait_until(
+                    lambda told=told: all(r.answers > n + 1 or r.wrong for r, n in zip(readers, told, strict=True))
+                )
             for reader in readers:
                 reader.stop.set()
                 reader.join(PATIENCE_S)

@@ -29,6 +29,7 @@ PEAK_MIB_MAX = 300
 SEED = served.seed()
 ANSWER_WAIT_S = 30.0
 DEPTH = 31
+ANSWER_MIB = 4
 
 
 def filled(piece: bytes, before: bytes = b"", after: bytes = b"", *, first: bytes = b"") -> bytes:
@@ -122,7 +123,7 @@ OBJECT_WRAPPED: dict[str, tuple[str, bytes]] = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[served.Running]:
-    lines = f"body_limit_mib = {BODY_MIB}\njson_depth_max = {DEPTH}\n"
+    lines = f"body_limit_mib = {BODY_MIB}\njson_depth_max = {DEPTH}\nanswer_limit_mib = {ANSWER_MIB}\n"
     root = served.make_project(tmp_path_factory.mktemp("memory") / "demo", serve_lines=lines)
     with served.serving(root, workers=1) as running, served.unharmed(running, GROWN_MIB_MAX):
         yield running
@@ -227,11 +228,31 @@ def test_arrow_bodies_that_unpack_to_more(server: served.Running, web: httpx.Cli
 
 
 def test_the_answer_to_a_question_as_large_as_may_be(server: served.Running, web: httpx.Client) -> None:
-    """The most rows of all features, as JSON and as Arrow."""
+    """The most rows of all features, as JSON and as Arrow, of a driver nobody else pushes."""
     features = [f"types:{name}" for name in served.FIELDS]
-    body = json.dumps({"features": features, "entities": {"driver_id": [1] * 10_000}}).encode()
+    body = json.dumps({"features": features, "entities": {"driver_id": [7] * 10_000}}).encode()
     for accept in ("application/json", served.ARROW):
         assert ask(server, web, accept, body, url="/get-online-features", headers={"accept": accept}).status_code == 200
+
+
+@pytest.mark.parametrize("accept", ["application/json", served.ARROW])
+def test_one_large_row_asked_for_again_and_again(server: served.Running, web: httpx.Client, accept: str) -> None:
+    """A pushed row of nearly a body's size, by 10 000: this took 13 GiB. As often as the limit allows, it is answered."""
+    numbers = b"0," * (BODY_BYTES // 2 - 100) + b"0"
+    pushed = b'{"view":"types","df":{"driver_id":[8],"grid":[[[%b]]]}}' % numbers
+    assert ask(server, web, "the row", pushed, url="/push").status_code == 200
+    for rows, status in ((10_000, 413), (64, 413), (2, 200)):
+        body = json.dumps({"features": ["types:grid"], "entities": {"driver_id": [8] * rows}}).encode()
+        answer = ask(server, web, f"{rows} rows", body, url="/get-online-features", headers={"accept": accept})
+        assert answer.status_code == status, answer.text[:500]
+
+
+def test_one_row_of_more_features_than_may_be_asked_for(server: served.Running, web: httpx.Client) -> None:
+    """Nothing is stored there, and every cell would be answered as absent."""
+    features = [{"view": "types", "name": f"v{number}"} for number in range(200)]
+    asked = {"features": features, "entities": {"driver_id": [9] * 10_000}, "full_feature_names": True}
+    answer = ask(server, web, "many features", json.dumps(asked).encode(), url="/get-online-features")
+    assert answer.status_code == 413 and "values, over the limit" in answer.text, answer.text[:500]
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 2**64, 10**30])

@@ -122,6 +122,5 @@ class Answering:
             lookup = release.lookup
             plan = resolve_features(catalogue, lookup.projections, full_feature_names=lookup.full_feature_names)
             check_plan(release, plan)
-            wiring = self._parts.wiring
-            read = PreparedRead(plan, wiring.online, wiring.clock, entities_max=wiring.settings.serve.entities_max)
+            read = self._parts.prepared(plan)
         return _Live(revision, catalogue.stamp, release, read)

@@ -10,9 +10,11 @@ from functools import cached_property
 
 from stook.app.wiring import Wiring
 from stook.core.definitions import FileSource, SqlSource
+from stook.core.plans import ReadPlan
 from stook.core.specs import Column, ViewSpec
 from stook.ingest.materialize import MaterializePorts, Materializer
 from stook.ingest.pushes import Pushes, PushPorts
+from stook.online.read import PreparedRead
 from stook.registry.catalogue import Catalogue
 from stook.registry.registry import Registry
 
@@ -49,6 +51,12 @@ class Parts:
     def catalogue(self, *, fresh: bool = False) -> Catalogue:
         """Everything declared, at most a quarter of a second old; newest with `fresh`."""
         return self.registry.catalogue(fresh=fresh)
+
+    def prepared(self, plan: ReadPlan) -> PreparedRead:
+        """A plan compiled, within the project's limits."""
+        serve = self.wiring.settings.serve
+        limits = {"entities_max": serve.entities_max, "bytes_max": serve.answer_limit_mib << 20}
+        return PreparedRead(plan, self.wiring.online, self.wiring.clock, **limits)
 
     def bury_orphans(self) -> None:
         """Deletes what views that are gone left behind; a process killed while it did is carried on by the next."""

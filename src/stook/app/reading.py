@@ -25,7 +25,6 @@ from stook.ingest.parity import ParityReport, compare
 from stook.offline.datasets import Dataset, load_dataset
 from stook.offline.labels import HistoricalRequest
 from stook.offline.retrieval import Retrieval, RetrievalPorts, retrieve
-from stook.online.read import PreparedRead
 from stook.registry.resolve import Features, resolve_features
 
 PREPARED_MAX: Final = 1_000  # resolved feature lists kept for callers that do not prepare
@@ -49,8 +48,7 @@ class Prepared:
     def _refresh(self) -> None:
         catalogue = self._parts.catalogue()
         plan = resolve_features(catalogue, self._features, full_feature_names=self._full)
-        wiring = self._parts.wiring
-        self._read = PreparedRead(plan, wiring.online, wiring.clock, entities_max=wiring.settings.serve.entities_max)
+        self._read = self._parts.prepared(plan)
         self._stamp = catalogue.stamp
 
     @property

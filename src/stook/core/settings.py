@@ -76,6 +76,7 @@ class Serve:
     body_limit_mib: int = 16  # the largest request body, in MiB
     json_depth_max: int = 32  # how deep a request's JSON may nest
     entities_max: int = 10_000  # rows of one online request
+    answer_limit_mib: int = 64  # what one online request may read: stored values, and 8 bytes a cell, in MiB
     push_rows_max: int = 100_000  # rows of one push over HTTP
     allow_pickle: bool = False  # whether releases stored as pickles, which run code when loaded, may answer
 
@@ -111,6 +112,7 @@ BOUNDS: Final[dict[str, tuple[int, int]]] = {
     "serve.body_limit_mib": (1, 1_024),
     "serve.json_depth_max": (4, 200),
     "serve.entities_max": (1, 1_000_000),
+    "serve.answer_limit_mib": (1, 65_536),
     "serve.push_rows_max": (1, 10_000_000),
     "limits.future_tolerance_ms": (0, 86_400_000),
     "limits.memory_mib": (64, 1_048_576),

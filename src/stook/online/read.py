@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from stook.core.arrow import to_arrow
 from stook.core.dtypes import DType
-from stook.core.errors import InvalidArgument
+from stook.core.errors import InvalidArgument, TooLarge
 from stook.core.plans import ReadPlan, ViewRead
 from stook.core.ports.clock import Clock
 from stook.core.ports.keyvalue import KeyValue
@@ -31,6 +31,7 @@ from stook.online.write import space
 FEW_ROWS_MAX: Final = 64  # up to here rows are read one by one; whole columns win above
 KEYS_ONE_BY_ONE_MAX: Final = 256  # the same for the encoding of keys
 ENTITIES_MAX: Final = 1_000_000
+CELL_BYTES: Final = 8
 KeyColumn = tuple[str, DType]
 _column: Final = partial(tuple.__new__, OnlineColumn)  # its own constructor takes as long as reading the row, for 50
 
@@ -47,14 +48,24 @@ class _View:
 class PreparedRead:
     """Answers one plan's features for any entities.
 
-    Compiled once; safe to call from several threads. `entities_max` bounds the rows of one request.
+    Compiled once; safe to call from several threads. `entities_max` bounds the rows of one request, `bytes_max` what
+    it may read: the stored values, and CELL_BYTES for each cell answered.
     """
 
-    def __init__(self, plan: ReadPlan, store: KeyValue, clock: Clock, *, entities_max: int = ENTITIES_MAX) -> None:
+    def __init__(
+        self,
+        plan: ReadPlan,
+        store: KeyValue,
+        clock: Clock,
+        *,
+        entities_max: int = ENTITIES_MAX,
+        bytes_max: int | None = None,
+    ) -> None:
         self.plan = plan
         self._store = store
         self._clock = clock
         self._entities_max = entities_max
+        self._bytes_max = bytes_max
         self._types = {key.name: key.dtype for key in plan.keys}
         self._key_sets: list[tuple[KeyColumn, ...]] = []
         self._encoders = {key: part_encoder(key[1]) for read in plan.views for key in _key_columns(read)}
@@ -87,6 +98,7 @@ class PreparedRead:
         was written under definitions newer than the plan's.
         """
         columns, count = gather(entities, entity_rows, self.plan.keys, rows_max=self._entities_max)
+        self._check_cells(count)
         few = count <= FEW_ROWS_MAX
         sets = [self._encode(keys, columns, count) for keys in self._key_sets]
         stored = self._fetch(sets) if count else [[] for _ in self._views]
@@ -107,6 +119,15 @@ class PreparedRead:
         return OnlineResult(keys, answered, now_us=now_us)
 
     __call__ = read
+
+    def _check_cells(self, count: int) -> None:
+        cells = count * len(self.plan.names)
+        if self._bytes_max is not None and cells * CELL_BYTES > self._bytes_max:
+            raise TooLarge(
+                f"{count} rows of {len(self.plan.names)} features are {cells} values, over the limit of "
+                f"{self._bytes_max // CELL_BYTES}",
+                hint="split the request, or raise serve.answer_limit_mib in stook.toml",
+            )
 
     def _encode(self, keys: tuple[KeyColumn, ...], columns: Mapping[str, Any], count: int) -> Keys:
         """The rows' keys. `gather` has checked the columns for the plan's types; a view may have others."""
@@ -135,7 +156,8 @@ class PreparedRead:
         present = [
             [key for key in keys.stored if key is not None] if None in keys.stored else keys.stored for keys in sets
         ]
-        found = self._store.get_many([(view.space, present[view.key_set]) for view in self._views])  # type: ignore[misc]
+        wants = [(view.space, present[view.key_set]) for view in self._views]
+        found = self._store.get_many(wants, bytes_max=self._bytes_max)  # type: ignore[arg-type]
         answer: list[Sequence[bytes | None]] = []
         for view, values in zip(self._views, found, strict=True):
             wanted = sets[view.key_set].stored

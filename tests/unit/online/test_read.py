@@ -14,12 +14,20 @@ from stook.backends.memory.clock import FrozenClock
 from stook.backends.memory.keyvalue import MemoryKeyValue
 from stook.core import dtypes
 from stook.core.definitions import PushSource
-from stook.core.errors import Conflict, CorruptStore, EngineUnavailable, InvalidArgument, NewerStore, SchemaMismatch
+from stook.core.errors import (
+    Conflict,
+    CorruptStore,
+    EngineUnavailable,
+    InvalidArgument,
+    NewerStore,
+    SchemaMismatch,
+    TooLarge,
+)
 from stook.core.plans import ReadPlan, ViewRead
 from stook.core.rows import ARRIVAL, DELETED, EVENT_US, HEADER_BYTES, KNOWLEDGE_US
 from stook.core.specs import Column, Schema, ViewSpec
 from stook.online.keys import part_encoder
-from stook.online.read import FEW_ROWS_MAX, PreparedRead
+from stook.online.read import CELL_BYTES, FEW_ROWS_MAX, PreparedRead
 from stook.online.write import encode_rows, space
 
 INT, TEXT = dtypes.Int64, dtypes.String
@@ -59,9 +67,11 @@ class Counting(MemoryKeyValue):
 
     calls = 0
 
-    def get_many(self, reads: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[bytes | None]]:
+    def get_many(
+        self, reads: Sequence[tuple[str, Sequence[bytes]]], *, bytes_max: int | None = None
+    ) -> list[list[bytes | None]]:
         self.calls += 1
-        return super().get_many(reads)
+        return super().get_many(reads, bytes_max=bytes_max)
 
 
 @SIZES
@@ -219,7 +229,10 @@ class Fixed(MemoryKeyValue):
         super().__init__()
         self.held = held
 
-    def get_many(self, reads: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[bytes | None]]:
+    def get_many(
+        self, reads: Sequence[tuple[str, Sequence[bytes]]], *, bytes_max: int | None = None
+    ) -> list[list[bytes | None]]:
+        del bytes_max
         return [[self.held.get(key) for key in keys] for _, keys in reads]
 
 
@@ -248,11 +261,33 @@ def test_rows_of_a_newer_format_say_so(copies: int) -> None:
 @pytest.mark.case(53)
 def test_a_closed_store_raises() -> None:
     class Gone(MemoryKeyValue):
-        def get_many(self, reads: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[bytes | None]]:
+        def get_many(
+            self, reads: Sequence[tuple[str, Sequence[bytes]]], *, bytes_max: int | None = None
+        ) -> list[list[bytes | None]]:
             raise EngineUnavailable("the online store does not answer", hint="is it running?")
 
     with pytest.raises(EngineUnavailable):
         PreparedRead(plan_of(whole(make_view())), Gone(), FrozenClock(0))({"id": [1]})
+
+
+@SIZES
+def test_what_a_read_may_answer_is_bounded_before_it_is_held(copies: int) -> None:
+    """By cells, before the store is asked, and by stored bytes, however often one row is asked for."""
+    view, store = make_view(), Counting()
+    encoded = encode_rows(view, rows(1, id=[1], trips=[1], city=["Bonn" * 100])).rows
+    store.put_newest([(space(view), encoded)])
+    stored, cells, asked = len(encoded[0][1]) * copies, copies * len(view.features) * CELL_BYTES, {"id": [1] * copies}
+    assert stored > cells
+    for bytes_max, calls, words in (
+        (cells - 1, 0, f"over the limit of {(cells - 1) // CELL_BYTES}"),
+        (stored - 1, 1, "rows asked for"),
+    ):
+        store.calls = 0
+        with pytest.raises(TooLarge, match=words):
+            PreparedRead(plan_of(whole(view)), store, FrozenClock(0), bytes_max=bytes_max)(asked)
+        assert store.calls == calls
+    read = PreparedRead(plan_of(whole(view)), store, FrozenClock(0), bytes_max=stored)
+    assert read(asked).to_dict()["trips"] == [1] * copies
 
 
 def test_views_that_are_not_online_are_refused_when_prepared() -> None:

@@ -26,12 +26,14 @@ from stook.backends.lmdb.records import GenerationRecord, SpaceRecord, prefix_of
 from stook.core.errors import Conflict, InvalidArgument, InvalidSettings, UnknownObject
 from stook.core.ports.keyvalue import (
     KEY_BYTES_MAX,
+    READ_AT_ONCE,
     Generation,
     GenerationState,
     KeyValue,
     KeyValueAbility,
     Load,
     Row,
+    spend,
 )
 from stook.core.rows import newer
 from stook.core.settings import EngineUrl
@@ -68,14 +70,18 @@ class LmdbKeyValue:
         self._path = path
         self._shared: SharedEnvironment | None = acquire(path, map_bytes)
 
-    def get_many(self, reads: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[bytes | None]]:
+    def get_many(
+        self, reads: Sequence[tuple[str, Sequence[bytes]]], *, bytes_max: int | None = None
+    ) -> list[list[bytes | None]]:
         for _ in range(FORKS_MAX):
             shared = self._environment()
             handles = shared.handles or shared.open()
             try:
                 with handles.env.begin(db=handles.rows) as txn:
                     get = txn.get
-                    return [_read(get, handles, space, keys) for space, keys in reads]
+                    if bytes_max is None:
+                        return [_read(get, handles, space, keys) for space, keys in reads]
+                    return _read_within(get, handles, reads, bytes_max)
             except (lmdb.Error, struct.error) as error:
                 if isinstance(error, lmdb.PanicError):
                     shared.give_up(handles)
@@ -245,6 +251,20 @@ def _read(get: Callable[..., bytes | None], handles: Handles, space: str, keys: 
             if upserted is not None and newer(upserted, values[i]):
                 values[i] = upserted
     return values
+
+
+def _read_within(
+    get: Callable[..., bytes | None], handles: Handles, reads: Sequence[tuple[str, Sequence[bytes]]], bytes_max: int
+) -> list[list[bytes | None]]:
+    answers: list[list[bytes | None]] = []
+    for space, keys in reads:
+        values: list[bytes | None] = []
+        for start in range(0, len(keys), READ_AT_ONCE):
+            some = _read(get, handles, space, keys[start : start + READ_AT_ONCE])
+            bytes_max = spend(some, bytes_max)
+            values += some
+        answers.append(values)
+    return answers
 
 
 def _upsert(handles: Handles, txn: Any, space: str, rows: Sequence[Row]) -> int:

@@ -21,6 +21,7 @@ from stook.core.ports.keyvalue import (
     KeyValueAbility,
     Load,
     Row,
+    spend,
 )
 from stook.core.rows import newer
 from stook.core.settings import EngineUrl
@@ -62,9 +63,17 @@ class MemoryKeyValue:
         self._last_generation = 0
         self._closed = False
 
-    def get_many(self, reads: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[bytes | None]]:
+    def get_many(
+        self, reads: Sequence[tuple[str, Sequence[bytes]]], *, bytes_max: int | None = None
+    ) -> list[list[bytes | None]]:
         with self._lock:
-            return [[_winner(found, key) for key in keys] for found, keys in ((self._space(s), k) for s, k in reads)]
+            answers: list[list[bytes | None]] = []
+            for space, keys in reads:
+                found = self._space(space)
+                answers.append([_winner(found, key) for key in keys])  # no copies: checked when all are found
+                if bytes_max is not None:
+                    bytes_max = spend(answers[-1], bytes_max)
+            return answers
 
     def put_newest(
         self, writes: Sequence[tuple[str, Sequence[Row]]], *, position: tuple[str, int] | None = None

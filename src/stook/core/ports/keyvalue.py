@@ -16,8 +16,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from stook.core.errors import TooLarge
+
 Row = tuple[bytes, bytes]
 KEY_BYTES_MAX = 480  # keys as handed to the port; the online room shortens longer ones
+READ_AT_ONCE = 32  # values that a bounded read takes before it adds up what it holds
 
 
 class KeyValueAbility(enum.Enum):
@@ -53,16 +56,34 @@ class Load(NamedTuple):
     last_key: bytes | None
 
 
+def spend(values: Sequence[bytes | None], left: int) -> int:
+    """What a read bounded by `bytes_max` may still take after these values. Raises TooLarge when it may not take them.
+
+    >>> spend([b"abc", None], 10)
+    7
+    """
+    left -= sum(map(len, filter(None, values)))
+    if left < 0:
+        raise TooLarge(
+            "the rows asked for hold more than one read may answer",
+            hint="ask for fewer at a time, or raise serve.answer_limit_mib in stook.toml",
+        )
+    return left
+
+
 class KeyValue(Protocol):
     """Rows by key, newest wins."""
 
     abilities: frozenset[KeyValueAbility]
 
-    def get_many(self, reads: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[bytes | None]]:
+    def get_many(
+        self, reads: Sequence[tuple[str, Sequence[bytes]]], *, bytes_max: int | None = None
+    ) -> list[list[bytes | None]]:
         """For each (space, keys), the values in the order of the keys; None where there is none.
 
         One round trip. With SNAPSHOT, all answers come from one state: one generation per space. A key may repeat.
-        Raises EngineUnavailable when nothing can be read, CorruptStore when the store does not read back.
+        Raises EngineUnavailable when nothing can be read, CorruptStore when the store does not read back, and
+        TooLarge when the values have more than `bytes_max` bytes together (it holds READ_AT_ONCE values more at most).
         """
         ...
 

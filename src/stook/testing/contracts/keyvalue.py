@@ -17,8 +17,16 @@ from random import Random
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from stook.core.errors import Conflict, InvalidArgument, UnknownObject
-from stook.core.ports.keyvalue import KEY_BYTES_MAX, Generation, GenerationState, KeyValue, KeyValueAbility, Row
+from stook.core.errors import Conflict, InvalidArgument, TooLarge, UnknownObject
+from stook.core.ports.keyvalue import (
+    KEY_BYTES_MAX,
+    READ_AT_ONCE,
+    Generation,
+    GenerationState,
+    KeyValue,
+    KeyValueAbility,
+    Row,
+)
 from stook.core.rows import HEADER_BYTES, newer, unpack_header
 from stook.testing.contracts import Contract, Opening, in_threads
 from stook.testing.contracts.keyvalue_model import KEYS, STEPS, Model, Step, value
@@ -329,6 +337,20 @@ class KeyValueContract(Contract):
             assert begun + list(scanning) == expected
         store.scan(S)  # never begun, or left half way: neither holds anything up
         next(store.scan(S))
+
+    def test_a_read_holds_no_more_than_it_may(self, store: KeyValue) -> None:
+        """Of overlay and live generation, of all spaces together, and a key that repeats counts each time."""
+        large = value(1, payload=b"x" * 1_000)
+        load_live(store, S, [(b"a", large)])
+        store.put_newest([(S, [(b"b", large)]), ("other", [(b"a", large)])])
+        for keys in ([b"a"], [b"a", b"none", b"b"], [b"a", b"b"] * READ_AT_ONCE * 2):
+            reads = [(S, keys), ("other", [b"a"])]
+            answer = store.get_many(reads)
+            size = sum(len(found) for values in answer for found in values if found is not None)
+            assert store.get_many(reads, bytes_max=size) == answer
+            with pytest.raises(TooLarge, match="ask for fewer"):
+                store.get_many(reads, bytes_max=size - 1)
+        assert store.get_many([(S, [b"none"])], bytes_max=0) == [[None]]
 
     def test_closing_twice_is_harmless(self, store: KeyValue) -> None:
         store.close()
