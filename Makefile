@@ -22,6 +22,7 @@ $(VENV)/.base: pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.base
 	@command -v strace >/dev/null || ( $(call DEBIAN,strace) ) || echo "without strace, tests that strike single system calls are skipped"
+	@tests/servers-from-debian || echo "tests of what is missing are skipped"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
 	@touch $@
 
