@@ -36,23 +36,20 @@ def to_table(keys: Keys, columns: Sequence[OnlineColumn]) -> pa.Table:
     Columns of one view share their status and time arrays, so those are built once a view. Raises InvalidArgument
     where a feature or a key is named like another's status or time.
     """
-    names, arrays = _keys(keys)
+    key_names, arrays = _keys(keys)
     shared: dict[int, Any] = {}
-    for column in columns:
-        statuses = shared.get(id(column.statuses))
-        if statuses is None:
-            statuses = shared[id(column.statuses)] = _statuses(column.statuses)
-        times = shared.get(id(column.event_us))
-        if times is None:
-            times = shared[id(column.event_us)] = _times(column.event_us)
-        arrays += (_values(column.values, column.dtype), statuses, times)
-    names += _three_names(tuple(column.name for column in columns))
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidArgument(
-            f"two columns of the answer would be named {twice!r}",
-            hint="take to_dict() and .statuses, or ask for these features apart",
-        )
+    last_codes = last_us = statuses = times = None
+    for _, dtype, values, codes, event_us in columns:
+        if codes is not last_codes:
+            statuses, last_codes = shared.get(id(codes)), codes
+            if statuses is None:
+                statuses = shared[id(codes)] = _statuses(codes)
+        if event_us is not last_us:
+            times, last_us = shared.get(id(event_us)), event_us
+            if times is None:
+                times = shared[id(event_us)] = _times(event_us)
+        arrays += (values if isinstance(values, pa.Array) else _values(values, dtype), statuses, times)
+    names = _all_names(tuple(key_names), tuple([column[0] for column in columns]))
     return pa.Table.from_arrays(arrays, names=names)
 
 
@@ -96,8 +93,16 @@ def to_polars(table: pa.Table) -> pl.DataFrame:
 
 
 @lru_cache(NAMES_KEPT_MAX)
-def _three_names(names: tuple[str, ...]) -> list[str]:
-    return [f"{name}{end}" for name in names for end in ("", "__status", "__event_timestamp")]
+def _all_names(keys: tuple[str, ...], features: tuple[str, ...]) -> list[str]:
+    """The names of an answer's columns; do not change the list. Raises InvalidArgument where two are alike."""
+    names = [*keys, *(f"{name}{end}" for name in features for end in ("", "__status", "__event_timestamp"))]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidArgument(
+            f"two columns of the answer would be named {twice!r}",
+            hint="take to_dict() and .statuses, or ask for these features apart",
+        )
+    return names
 
 
 def _keys(keys: Keys) -> tuple[list[str], list[Any]]:

@@ -2,7 +2,7 @@
 
 It is a file of its own because it ties windows, history, codec and store together, in an order that survives
 being killed anywhere. The app calls it. It must never move a watermark before the rows it speaks of are online,
-and never hold more than a chunk of rows.
+and never hold more than two chunks of rows: the one that is written, and the next.
 
 Order of acts: pin and record the file numbers; load chunks (each durable, each remembered); switch the
 generation; drop old generations; move the watermark by compare-and-set. A run killed between any two of them is
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Final, Literal, NamedTuple
 
@@ -24,11 +24,12 @@ from stook.core.outcomes import Materialized
 from stook.core.plans import SourceSnapshot, Window
 from stook.core.ports.clock import Clock
 from stook.core.ports.engine import Engine
-from stook.core.ports.keyvalue import GenerationState, KeyValue
+from stook.core.ports.keyvalue import GenerationState, KeyValue, Row
 from stook.core.ports.locks import Locks
 from stook.core.ports.records import ABSENT, ANY, Change, Delete, Put, Records
 from stook.core.settings import Limits
 from stook.core.specs import ViewSpec
+from stook.ingest.ahead import ahead
 from stook.ingest.histories import PinnedHistory, pin_history
 from stook.ingest.pushes import Pushes
 from stook.ingest.windows import (
@@ -231,13 +232,18 @@ class Materializer:
             yield batch.slice(skip) if skip else batch
             skip = 0
 
+    def _encoded(self, run: _Run) -> Generator[tuple[list[Row], int], None, None]:
+        """The batches as the store takes them, each with the number of rows read."""
+        for batch in self._batches(run):
+            yield encode_rows(run.view, batch).rows, batch.num_rows
+
     def _load(self, run: _Run, total: int, progress: Progress) -> tuple[int, int | None]:
         online, name = self._ports.online, space(run.view)
         generation = online.begin_load(name, token=run.token, now_us=self._ports.clock.now_us()).generation
         done = run.done_rows
-        for batch in self._batches(run):
-            online.load(name, generation, encode_rows(run.view, batch).rows)
-            done += batch.num_rows
+        for rows, count in ahead(self._encoded(run)):
+            online.load(name, generation, rows)
+            done += count
             progress(run.view.name, done, max(total, done))
         online.activate(name, generation, expected=run.live)
         self._drop_old(name, keep=run.live)
@@ -245,9 +251,9 @@ class Materializer:
 
     def _upsert(self, run: _Run, total: int, progress: Progress) -> tuple[int, int | None]:
         done = run.done_rows
-        for batch in self._batches(run):
-            self._ports.online.put_newest([(space(run.view), encode_rows(run.view, batch).rows)])
-            done += batch.num_rows
+        for rows, count in ahead(self._encoded(run)):
+            self._ports.online.put_newest([(space(run.view), rows)])
+            done += count
             record = self._ports.records.get(PROGRESS, run.view.uid)
             if record is not None:
                 self._ports.records.commit(
