@@ -1,0 +1,1 @@
+"""HAProxy behind the Balancer port: its file, and its runtime socket."""
