@@ -44,6 +44,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "predict": ("learning", "Ask a deployment for predictions."),
     "rollback": ("learning", "Go back to the release before."),
     "serve": ("serving", "Serve features and models over HTTP."),
+    "znode": ("znodes", "Look at and change nodes of the coordination store."),
     "doctor": ("serving", "Check the project, its engines and this machine."),
     "version": ("projects", "Print stook's version."),
 }
