@@ -106,13 +106,17 @@ class Server:
 
     def kill(self) -> None:
         """SIGKILL to the server and all its processes at once, as if the machine had gone."""
+        self.signal_all(signal.SIGKILL)
+        assert self.process is not None
+        self.process.wait(WAIT_S)
+
+    def signal_all(self, how: int) -> None:
+        """A signal to the server and to each of its processes."""
         assert self.process is not None
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        pids = [self.process.pid, *map(int, children.read_text().split())] if children.exists() else []
-        for pid in pids:
+        for pid in (self.process.pid, *map(int, children.read_text().split())):
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait(WAIT_S)
+                os.kill(pid, how)
 
     def stop(self, how: int = signal.SIGINT) -> None:
         """An orderly end; `SIGINT` sends its clients away first."""

@@ -61,6 +61,7 @@ class Database:
         def read() -> None:
             with self._reading.connect() as connection:
                 found.append(connection.execute(statement).all())
+                self._dialect.check_primary(connection)  # else a former one could be read for ever
 
         self._repeated(read)
         return found[-1]
@@ -80,8 +81,7 @@ class Database:
                 return self._attempt(attempt, work)
             except SQLAlchemyError as error:
                 sent = attempt.sent
-                if sqlstate(error) == READ_ONLY:
-                    self._engine.dispose()  # its other connections are to the same server
+                self._leave_if_read_only(error)
                 if (sent is not None or passes(error)) and patience.once_more():
                     continue
                 raise (translate(error, self.place) if sent is None else unknown_outcome(error, self.place)) from error
@@ -107,9 +107,9 @@ class Database:
                 made = connection.execute(self.statements.made_by(attempt.token)).scalar_one_or_none()
                 if made is not None:
                     return int(made)
-                if revision - attempt.sent >= COMMITS_KEPT:
-                    lost = SQLAlchemyError(f"{revision - attempt.sent} commits were made since")
-                    raise unknown_outcome(lost, self.place)
+                others = revision - 1 - attempt.sent
+                if others >= COMMITS_KEPT:  # its token would be forgotten by now
+                    raise unknown_outcome(SQLAlchemyError(f"{others} commits were made since"), self.place)
             work(connection, revision)
             connection.execute(self.statements.remember, {"revision": revision, "token": attempt.token})
             connection.execute(self.statements.forget(revision))
@@ -134,8 +134,13 @@ class Database:
             try:
                 return action()
             except SQLAlchemyError as error:
+                self._leave_if_read_only(error)
                 if not (passes(error) and patience.once_more()):
                     raise translate(error, self.place) from error
+
+    def _leave_if_read_only(self, error: SQLAlchemyError) -> None:
+        if sqlstate(error) == READ_ONLY:
+            self._engine.dispose()  # the other connections are to the same server
 
     def _check_open(self) -> None:
         if self._closed:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,10 +20,12 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 import psycopg
+import psycopg.errors
 from psycopg.abc import PQGen
 from psycopg.errors import Diagnostic
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.exc import OperationalError
 
 from stook.backends.sql.place import Place
 from stook.core.errors import InvalidSettings
@@ -50,6 +53,10 @@ class Dialect(Protocol):
         """Commits; returns what makes the server doubt that the commit is as safe as it should be, or nothing."""
         ...
 
+    def check_primary(self, connection: Connection) -> None:
+        """Raises SQLAlchemy's OperationalError where the last answer said that the server takes no writes any more."""
+        ...
+
     def alone(self, connection: Connection, place: Place) -> Any:
         """A context in which no other process migrates the same schema; the connection serves nothing else behind."""
         ...
@@ -63,6 +70,7 @@ class BoundedConnection(psycopg.Connection[Any]):
     """A connection that waits for an answer no longer than `answer_wait_s`, and keeps the server's warning."""
 
     answer_wait_s: float = 20.0
+    process: int = 0
     warned: str = ""
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
@@ -72,6 +80,12 @@ class BoundedConnection(psycopg.Connection[Any]):
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 self.pgconn.finish()  # its answer may still come, and would be taken for that to the next statement
             raise
+
+    def __del__(self, warn: object = None, /) -> None:
+        # The pool lets go of those that were in use when it was given up. A child leaves its parent's alone.
+        del warn
+        if self.process == os.getpid():
+            self.close()
 
     def keep_warning(self, notice: Diagnostic) -> None:
         """Keeps the last warning; notices below that are nothing."""
@@ -100,6 +114,13 @@ class Postgresql:
         driver.warned = ""
         connection.commit()
         return driver.warned
+
+    def check_primary(self, connection: Connection) -> None:
+        # The server reports both by itself, from PostgreSQL 14 on, so that this costs no question.
+        said = _driver(connection).info.parameter_status
+        if "on" in (said("in_hot_standby"), said("default_transaction_read_only")):
+            cause = psycopg.errors.ReadOnlySqlTransaction("the server became a standby, or read-only")
+            raise OperationalError("", None, cause)
 
     @contextmanager
     def alone(self, connection: Connection, place: Place) -> Iterator[None]:
@@ -144,6 +165,9 @@ class Sqlite:
         connection.commit()
         return ""
 
+    def check_primary(self, connection: Connection) -> None:
+        """A file has no second one."""
+
     @contextmanager
     def alone(self, connection: Connection, place: Place) -> Iterator[None]:
         connection.rollback()
@@ -182,6 +206,7 @@ def _connect(place: Place) -> BoundedConnection:
         **given,
         autocommit=True,
     )
+    made.process = os.getpid()
     made.answer_wait_s = waits.statement_timeout_s + ANSWER_LATE_S
     made.add_notice_handler(made.keep_warning)
     # A server may be set to acknowledge before anything is on its disk; records may not.
