@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from sqlalchemy import exc
 from sqlalchemy.dialects import mssql, postgresql, sqlite
 from sqlalchemy.schema import CreateTable
-from tests.postgresql_servers import DATABASE, PASSWORD, Server, free_port, running
+from tests.postgresql_servers import DATABASE, PASSWORD, USER, Server, free_port, running
 from tests.servers import await_true
 
 from stook.backends.sql import failures
@@ -108,6 +109,14 @@ def test_a_wrong_url_is_refused_before_anything_is_connected(rest: str, says: st
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["postgresql:me:secret@h/d", "Postgresql://me:secret@h/d", "me:secret@h/d"])
+def test_what_is_no_url_at_all_is_told_without_its_password(text: str) -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        parsed(text)
+    assert "secret" not in f"{caught.value!s} {parsed('postgresql://me:secret@h/d')!r}"
+    assert "@h/d" in str(caught.value)
+
+
 # What a server refuses, and how it is told
 
 
@@ -138,6 +147,13 @@ def test_the_command_line_says_what_is_wrong(url: str, change: Any, error: type[
     assert "postgresql://" in done.stderr
     for secret in (PASSWORD, "another"):
         assert secret not in done.stdout + done.stderr
+
+
+def test_a_socket_is_a_host_too(postgresql_server: Server, schema: str) -> None:
+    folder = str(postgresql_server.folder).replace("/", "%2F")
+    records = opened(f"postgresql://{USER}@{folder}:{postgresql_server.port}/{DATABASE}?schema={schema}")
+    assert records.commit([Put("k", "a", {})]) == 1
+    records.close()
 
 
 def test_a_user_without_rights_is_told_so(postgresql_server: Server, schema: str) -> None:
@@ -263,6 +279,20 @@ def test_the_steps_make_the_tables_that_are_used(records: SqlRecords, schema: st
         options = {"include_schemas": True, "include_name": ours, "version_table": "stook_layout"}
         context = MigrationContext.configure(connection, opts={**options, "version_table_schema": schema})
         assert compare_metadata(context, statements(schema).records.metadata) == []
+
+
+def test_a_migration_that_fails_leaves_nothing_half(url: str, postgresql_server: Server, schema: str) -> None:
+    tables = f"SELECT table_name FROM information_schema.tables WHERE table_schema = '{schema}'"
+    with postgresql_server.admin() as admin:
+        admin.execute(f"CREATE SCHEMA {schema}")
+        admin.execute(f"CREATE TABLE {schema}.stook_commits (foreign_to_us text)")
+        with pytest.raises(CorruptStore, match=r"not as stook left it.*stook_commits.*42P07"):
+            opened(url)
+        assert admin.execute(tables).fetchall() == [("stook_commits",)]
+        admin.execute(f"DROP TABLE {schema}.stook_commits")
+    records = opened(url)
+    assert records.commit([Put("k", "a", {})]) == 1
+    records.close()
 
 
 def test_a_newer_layout_is_refused_and_left_alone(
@@ -496,3 +526,20 @@ def test_a_server_that_is_not_there_is_looked_for_within_the_deadline() -> None:
     with pytest.raises(EngineUnavailable, match="refused") as caught:
         opened(url)
     assert PASSWORD not in str(caught.value)
+
+
+def test_while_no_server_is_there_only_one_read_waits() -> None:
+    with running() as server:
+        records = opened(server.url("read_wait_s=1"))
+        server.kill()
+        spans = []
+        for _ in range(4):
+            before = time.monotonic()
+            with pytest.raises(EngineUnavailable):
+                records.revision()
+            spans.append(time.monotonic() - before)
+        assert spans[0] > 0.5
+        assert max(spans[1:]) < 0.3
+        server.start()
+        assert records.revision() == 0
+        records.close()

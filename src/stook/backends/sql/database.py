@@ -33,6 +33,7 @@ Work = Callable[[Connection, int], None]
 
 PAUSE_FIRST_S: Final = 0.05
 PAUSE_MAX_S: Final = 1.0
+DOUBT_S: Final = 2.0  # behind a read that found no server: others look once only, so that they do not queue up
 
 
 class Database:
@@ -44,7 +45,7 @@ class Database:
         Raises InvalidSettings, EngineUnavailable, NewerStore, CorruptStore, DiskFull.
         """
         self.place, self.statements = place, statements(place.schema)
-        self._dialect, self._closed = dialect, False
+        self._dialect, self._closed, self._doubtful_until_s = dialect, False, 0.0
         self._engine = dialect.engine(place)
         # One statement is one state and needs no transaction: a read is one round trip, not three.
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -128,14 +129,18 @@ class Database:
             raise
 
     def _repeated(self, action: Callable[[], None]) -> None:
-        patience = _Patience(self.place.waits.read_wait_s)
+        doubtful = time.monotonic() < self._doubtful_until_s
+        patience = _Patience(0 if doubtful else self.place.waits.read_wait_s)
         while True:
             self._check_open()
             try:
                 return action()
             except SQLAlchemyError as error:
                 self._leave_if_read_only(error)
-                if not (passes(error) and patience.once_more()):
+                if not passes(error):
+                    raise translate(error, self.place) from error
+                if not patience.once_more():
+                    self._doubtful_until_s = time.monotonic() + DOUBT_S
                     raise translate(error, self.place) from error
 
     def _leave_if_read_only(self, error: SQLAlchemyError) -> None:
