@@ -211,6 +211,7 @@ def test_a_token_that_was_forgotten_is_an_unknown_outcome(
 ) -> None:
     monkeypatch.setattr(database_module, "COMMITS_KEPT", 3)
     monkeypatch.setattr(tables, "COMMITS_KEPT", 3)
+    monkeypatch.setattr(database_module, "FORGET_EVERY_COMMITS", 1)
     records, direct = opened(proxy.url(f"schema={schema}")), opened(postgresql_server.url(f"schema={schema}"))
 
     def others_commit(client: socket.socket, server: socket.socket, message: bytes) -> None:

@@ -26,7 +26,7 @@ from stook.backends.sql.dialects import Dialect
 from stook.backends.sql.failures import READ_ONLY, half_safe, passes, sqlstate, translate, unknown_outcome
 from stook.backends.sql.layout import bring_up_to_date
 from stook.backends.sql.place import Place
-from stook.backends.sql.tables import COMMITS_KEPT, TOKEN_CHARACTERS, statements
+from stook.backends.sql.tables import COMMITS_KEPT, FORGET_EVERY_COMMITS, TOKEN_CHARACTERS, statements
 from stook.core.errors import CorruptStore, EngineUnavailable
 
 Work = Callable[[Connection, int], None]
@@ -113,7 +113,8 @@ class Database:
                     raise unknown_outcome(SQLAlchemyError(f"{others} commits were made since"), self.place)
             work(connection, revision)
             connection.execute(self.statements.remember, {"revision": revision, "token": attempt.token})
-            connection.execute(self.statements.forget(revision))
+            if revision % FORGET_EVERY_COMMITS == 0:
+                connection.execute(self.statements.forget(revision))
             doubt = self._commit(connection, attempt, revision)
         if doubt:
             raise half_safe(doubt, revision, self.place)
