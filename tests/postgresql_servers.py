@@ -110,6 +110,19 @@ class Server:
         assert self.process is not None
         self.process.wait(WAIT_S)
 
+    def speak_tls(self, name: str) -> Path:
+        """Makes the server speak TLS, with a certificate for an address; returns the certificate, which signed itself."""
+        key, certificate = self.data / "server.key", self.data / "server.crt"
+        command = [*_unprivileged(), program("openssl", "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes",
+                   "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=stook", "-addext",
+                   f"subjectAltName=IP:{name}"]  # fmt: skip
+        subprocess.run(command, check=True, cwd=self.folder, capture_output=True, timeout=WAIT_S)
+        with self.admin() as admin:
+            admin.execute("ALTER SYSTEM SET ssl = on")
+            admin.execute("SELECT pg_reload_conf()")
+            await_true(lambda: admin.execute("SHOW ssl").fetchone() == ("on",), "TLS")
+        return certificate
+
     def signal_all(self, how: int) -> None:
         """A signal to the server and to each of its processes."""
         assert self.process is not None

@@ -149,6 +149,24 @@ def test_the_command_line_says_what_is_wrong(url: str, change: Any, error: type[
         assert secret not in done.stdout + done.stderr
 
 
+def test_tls_is_checked_to_the_name(tmp_path: Path) -> None:
+    with running() as server:
+        right, wrong = tmp_path / "right.crt", tmp_path / "wrong.crt"
+        right.write_bytes(server.speak_tls("127.0.0.1").read_bytes())
+        records = opened(server.url(f"sslmode=verify-full&sslrootcert={right}"))
+        with records._database._engine.connect() as connection:
+            used = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+            assert connection.exec_driver_sql(used).scalar() is True
+        records.close()
+        wrong.write_bytes(server.speak_tls("127.0.0.9").read_bytes())
+        server.stop()
+        server.start()
+        opened(server.url(f"sslmode=verify-ca&sslrootcert={wrong}")).close()  # right but for its name
+        for mode, certificate in (("full", right), ("full", wrong), ("full", tmp_path / "absent.crt"), ("ca", right)):
+            with pytest.raises(InvalidSettings, match="certificate"):
+                opened(server.url(f"sslmode=verify-{mode}&sslrootcert={certificate}"))
+
+
 def test_a_socket_is_a_host_too(postgresql_server: Server, schema: str) -> None:
     folder = str(postgresql_server.folder).replace("/", "%2F")
     records = opened(f"postgresql://{USER}@{folder}:{postgresql_server.port}/{DATABASE}?schema={schema}")

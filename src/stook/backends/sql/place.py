@@ -28,7 +28,7 @@ _TLS: Final = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "passfil
 class Waits:
     """How long this process waits, each in seconds; `BOUNDS` has the limits of each."""
 
-    failover_wait_s: int = 30  # how long a commit looks for a server that takes writes
+    failover_wait_s: int = 60  # how long a commit looks for a server that takes writes: twice Patroni's default `ttl`
     read_wait_s: int = 5  # how long a read, or opening, looks for a server that answers
     connect_timeout_s: int = 5  # for each host of each attempt
     lock_wait_s: int = 10  # for the commits of others
