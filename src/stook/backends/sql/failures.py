@@ -117,6 +117,6 @@ def half_safe(doubt: str, revision: int, place: Place) -> EngineUnavailable:
 
 def _said(error: SQLAlchemyError, place: Place) -> str:
     cause = getattr(error, "orig", None) or error
-    lines = [line.strip(" -\t") for line in str(cause).splitlines() if line.strip()]
-    told = lines[0] if len(lines) < 3 else "; ".join(lines[2:])  # psycopg: the last, a heading, then one for each host
-    return place.without_password(first_line(ValueError(told)))
+    hosts = [line[2:] for line in str(cause).splitlines() if line.startswith("- host: ")]  # psycopg's, of several hosts
+    told = RuntimeError("; ".join(hosts)) if hosts else cause
+    return place.without_password(first_line(told))
