@@ -46,7 +46,7 @@ test: $(VENV)/.dev ## Install what the tests need and run them all
 LONG := test_kills test_crashes test_concurrency test_full_disk
 
 test-long: $(VENV)/.dev ## Hundreds of kills at random times and at chosen calls, full disks, races; says how many
-	STOOK_TEST_KILLS=200 $(BIN)/python -m pytest $(LONG:%=tests/e2e/%.py)
+	STOOK_TEST_KILLS=200 $(BIN)/python -m pytest $(LONG:%=tests/e2e/%.py) tests/unit/backends/test_sql_failover.py
 
 conformance: $(VENV)/.dev ## Ask every hard case everywhere and write docs/conformance.md
 	STOOK_WRITE_CONFORMANCE=1 $(BIN)/python -m pytest tests/conformance

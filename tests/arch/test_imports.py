@@ -17,6 +17,9 @@ HEAVY = (
     "click",
     "rich",
     "msgspec",
+    "sqlalchemy",
+    "alembic",
+    "psycopg",
 )
 
 
@@ -36,6 +39,22 @@ def test_import_stook_loads_nothing_heavy() -> None:
 def test_help_loads_no_engine() -> None:
     loaded = loaded_by("import stook.edge.cli.main")
     assert not {name for name in loaded if name.partition(".")[0] in set(HEAVY) - {"click"}}
+
+
+def test_the_embedded_records_load_no_sql_toolkit() -> None:
+    """A project that does not name PostgreSQL pays nothing for it, even where it is installed."""
+    opened = "import stook, tempfile, pathlib; root = pathlib.Path(tempfile.mkdtemp())"
+    wrote = "(root / 'stook.toml').write_text('[project]\\nname = \"p\"\\n')"
+    loaded = loaded_by(f"{opened}; {wrote}; p = stook.open(root); p.list('feature-view'); p.close()")
+    assert "stook.backends.sqlite.records" in loaded
+    assert not {name for name in loaded if name.partition(".")[0] in {"sqlalchemy", "alembic", "psycopg"}}
+    assert not {name for name in loaded if name.startswith("stook.backends.sql.")}
+
+
+def test_records_on_postgresql_load_alembic_only_to_migrate() -> None:
+    loaded = loaded_by("import stook.backends.sql.records")
+    assert "sqlalchemy" in loaded
+    assert "alembic" not in loaded
 
 
 def test_every_public_name_is_there() -> None:

@@ -9,8 +9,10 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from tests.postgresql_servers import Server
 
 from stook.core.arrow import to_arrow
 from stook.core.statuses import NO_TIME
@@ -25,10 +27,11 @@ from .worlds import EMBEDDED, MEMORY, World, world
 CHOSEN = os.environ.get("STOOK_TEST_CASES", "").split()  # a world of a few cases is soon made
 CASES = [case for case in EVERY if not CHOSEN or case.name in CHOSEN]
 ENGINES: dict[str, Mapping[str, str]] = {"embedded": EMBEDDED, "memory": MEMORY}
-WAYS_IN = {"embedded": FEEDS, "memory": ("parquet", "push", "folded")}
+WAYS_IN = {"embedded": FEEDS, "memory": ("parquet", "push", "folded"), "postgresql": ("parquet", "push")}
 NOT_ASKED = {  # ways out that are asked in some worlds only
     "memory": ("cli training", "remote", "remote arrow", "cli"),  # its stores live in one process
     "embedded": (),
+    "postgresql": ("cli training", "cli"),  # a process a case: what it shows of records is shown by the others
 }
 ONCE = ("cli", "cli training", "saved", "polars")  # these stand behind others: asked where rows come from Parquet files
 WORLDS = [(engines, feed) for engines, ways in WAYS_IN.items() for feed in ways]
@@ -40,11 +43,19 @@ ASKED = [
 ]
 
 
+def engines_of(name: str, request: pytest.FixtureRequest) -> Mapping[str, str]:
+    """The URLs of a set of engines; on PostgreSQL the records are in a schema of their own, all else is embedded."""
+    if name != "postgresql":
+        return ENGINES[name]
+    server: Server = request.getfixturevalue("postgresql_server")
+    return {"records": server.url(f"schema=s{uuid4().hex}")}
+
+
 @pytest.fixture(scope="module")
 def fed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     engines, feed = request.param
     cases = [case for case in CASES if feed not in case.without and feed not in case.refused]
-    with world(tmp_path_factory.mktemp("world"), ENGINES[engines], feed, cases) as made:
+    with world(tmp_path_factory.mktemp("world"), engines_of(engines, request), feed, cases) as made:
         yield made
 
 
@@ -83,7 +94,7 @@ REFUSED = [
 def test_a_refused_case(tmp_path: Path, engines: str, feed: str, case: Case, request: pytest.FixtureRequest) -> None:
     """What cannot be kept exactly is refused where it comes in, by an error that names it, and nothing is stored."""
     refusal = case.refused[feed]
-    with pytest.raises(refusal.error) as caught, world(tmp_path, ENGINES[engines], feed, [case]):
+    with pytest.raises(refusal.error) as caught, world(tmp_path, engines_of(engines, request), feed, [case]):
         pass
     assert all(word in str(caught.value) for word in refusal.words)
     record_of(request.config).add(Record(engines, feed, case.name, f"refused: {refusal.error.__name__}", equal=True))

@@ -30,10 +30,10 @@ class EngineUrl:
     `lmdb:///.stook/online` is relative to `stook.toml`, `lmdb:////srv/online` absolute, `memory:` has no path.
     """
 
-    text: str
+    text: str = field(repr=False)  # it may hold a password
     scheme: str
     path: Path | None
-    address: str = ""
+    address: str = field(default="", repr=False)
     options: tuple[tuple[str, str], ...] = ()
 
     def option(self, name: str, default: str) -> str:
@@ -192,7 +192,8 @@ def parse_url(text: object, root: Path, where: str) -> EngineUrl:
     match = _URL.match(text) if isinstance(text, str) else None
     if match is None:
         raise InvalidSettings(
-            f"{where} is {text!r}, not a URL", hint="write it as scheme:///path, e.g. lmdb:///.stook/online"
+            f"{where} is {without_password(text)!r}, not a URL",
+            hint="write it as scheme:///path, e.g. lmdb:///.stook/online",
         )
     scheme, rest = match.groups()
     rest, _, query = rest.partition("?")
@@ -203,9 +204,21 @@ def parse_url(text: object, root: Path, where: str) -> EngineUrl:
         address = rest[2:]
     elif rest:
         raise InvalidSettings(
-            f"{where} is {text!r}: {rest!r} after the scheme", hint="use three slashes: scheme:///path"
+            f"{where} is {without_password(text)!r}: no slashes after the scheme",
+            hint="use three slashes: scheme:///path",
         )
     return EngineUrl(match.string, scheme, path, address, tuple(parse_qsl(query, keep_blank_values=True)))
+
+
+def without_password(text: object) -> object:
+    """What was written as a URL, fit for a message.
+
+    >>> without_password("postgresql:me:secret@host/shop")
+    'postgresql:***@host/shop'
+    """
+    if not isinstance(text, str) or "@" not in text:
+        return text
+    return f"{text.partition(':')[0]}:***@{text.rpartition('@')[2]}"
 
 
 def _check_names(section: Mapping[str, Any], known: tuple[str, ...], where: str, kind: str) -> None:

@@ -80,7 +80,8 @@ class Records(Protocol):
 
         Raises Conflict when a record's revision is not the one expected or, with `expected_revision`, when the
         store's is not. With no changes nothing is written and the present revision is returned. Raises
-        EngineUnavailable, DiskFull.
+        EngineUnavailable, DiskFull; nothing was written then, unless the message says that the outcome is unknown, as
+        only an engine behind a network may: then the caller reads again before repeating what is no compare-and-set.
         """
         ...
 
