@@ -20,7 +20,7 @@ from redis import exceptions
 
 from stook.backends.redis.address import Address, Place
 from stook.backends.redis.layout import SLOTS, slot_of
-from stook.backends.redis.node import DRIVER_ERRORS, Node, explain
+from stook.backends.redis.node import DRIVER_ERRORS, Node, explain, pack
 from stook.backends.redis.scripts import SCRIPTS, Script
 from stook.core.errors import EngineUnavailable, InvalidArgument, StookError
 
@@ -141,13 +141,15 @@ class Fleet:
     def _again(self, exchange: Exchange, attempt: int) -> list[int]:
         """Which commands are sent once more: those redirected, and those whose server is another one by now."""
         again = list(exchange.repeat)
-        for number, place, asking in exchange.moved:
-            exchange.redirected[number] = self._node(place)
-            if asking:
-                exchange.asking.add(number)
-            again.append(number)
         if self.address.cluster and (exchange.lost or exchange.moved):
             self._refresh(exchange.deadline_s)
+        for number, place, asking in exchange.moved:
+            node = exchange.redirected[number] = self._node(place)
+            if asking:
+                exchange.asking.add(number)
+            else:  # whoever gave the slot away knows best; a map told by another member may be behind
+                self._slots[exchange.commands[number].slot] = node
+            again.append(number)
         for number in exchange.lost:
             exchange.redirected.pop(number, None)
             before = exchange.asked.get(number)
@@ -237,7 +239,7 @@ class Exchange:
 
     def _send(self, node: Node, numbers: list[int]) -> Any:
         try:
-            connection = node.take(self.deadline_s)
+            connection = node.take()
         except DRIVER_ERRORS as error:
             self._lose(node, numbers, error)
             return None
@@ -254,7 +256,7 @@ class Exchange:
             wait_ms = max(int((self.deadline_s - time.monotonic()) * 800), 1)
             parts = chain(parts, (("WAIT", self.replicas, wait_ms),))
         try:
-            connection.send_packed_command(connection.pack_commands(parts), check_health=False)
+            connection.send_packed_command(pack(parts), check_health=False)
         except DRIVER_ERRORS as error:
             node.throw_away(connection)
             self._lose(node, numbers, error)

@@ -85,7 +85,7 @@ class Names:
         joined = b"".join(keys)
         if b"}" in joined or b"~" in joined:
             keys = list(map(escape, keys))
-        return [b"%b%b}" % (head, key) for key in keys]
+        return [head + key + b"}" for key in keys]
 
 
 def escape(key: bytes) -> bytes:

@@ -91,9 +91,9 @@ class Reader:
 
     def _part(self, space: str, keys: Sequence[bytes], guess: _Guess, names: list[bytes], *, blind: bool) -> _Part:
         """Adds the names of a read's rows to all that are asked for, and says where they stand."""
-        distinct: Sequence[bytes] = list(dict.fromkeys(keys))
-        places = None
-        if len(distinct) < len(keys):
+        distinct, places = keys, None
+        if len(set(keys)) < len(keys):
+            distinct = list(dict.fromkeys(keys))
             number = {key: at for at, key in enumerate(distinct)}
             places = [number[key] for key in keys]
         uid, has_overlay, live = guess.seen
