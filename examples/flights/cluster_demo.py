@@ -107,9 +107,10 @@ class Clients:
 
     def stop(self) -> None:
         """Ends them all."""
-        for thread in (*self.asking, self.committing, self.pushing):
+        every: list[Asking | Writing] = [*self.asking, self.committing, self.pushing]
+        for thread in every:
             thread.stop.set()
-        for thread in (*self.asking, self.committing, self.pushing):
+        for thread in every:
             thread.join(60)
 
     def settled(self) -> bool:

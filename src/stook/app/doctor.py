@@ -90,7 +90,7 @@ def _clock(parts: Parts) -> str:
 
 def _online(parts: Parts) -> str:
     wiring = parts.wiring
-    return f"{wiring.settings.engines.online.text}, log applied through {wiring.online.position(STREAM)}"
+    return f"{wiring.settings.engines.online.shown}, log applied through {wiring.online.position(STREAM)}"
 
 
 def _log(parts: Parts) -> str:

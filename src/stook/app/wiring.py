@@ -45,7 +45,7 @@ def load_backend(port: str, url: EngineUrl, root: Path, where: str) -> Any:
     except ImportError as error:
         raise NotSupported(
             f"{where}: the driver for {url.scheme!r} is not installed: {error}",
-            hint=f"pip install 'stook[{url.scheme}]'",
+            hint=f"pip install 'stook[{url.scheme.partition('+')[0]}]'",  # an extra's name holds no plus
         ) from None
     return factory(url, root)
 
