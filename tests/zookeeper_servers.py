@@ -6,6 +6,7 @@ behind, nor wait for anything but a condition.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ from tests import debian
 
 WAIT_S = 60.0
 TICK_MS = 500
+PR_SET_PDEATHSIG = 1
 MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 
 
@@ -58,12 +60,13 @@ class Ensemble:
     def start(self, *numbers: int) -> None:
         """Starts these servers (none named: all); they need not be ready when it returns."""
         for number in numbers or self.ports:
+            assert number not in self.running(), f"server {number} runs already"
             folder = self._folder(number)
             command = [self._java, "-Xmx128m", "-Xshare:auto", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
             command += ["-Dzookeeper.fsync.warningthresholdms=100000", "-cp", f"{self._jar}:{folder}", MAIN]
             with (folder / "out.txt").open("ab") as out:
-                self._processes[number] = subprocess.Popen(
-                    [*command, str(folder / "zoo.cfg")], stdout=out, stderr=out, cwd=folder
+                self._processes[number] = subprocess.Popen(  # noqa: PLW1509  no thread of ours runs between
+                    [*command, str(folder / "zoo.cfg")], stdout=out, stderr=out, cwd=folder, preexec_fn=_die_with_parent
                 )
 
     def kill(self, *numbers: int) -> None:
@@ -83,7 +86,7 @@ class Ensemble:
         return [number for number, process in self._processes.items() if process.poll() is None]
 
     def mode(self, number: int) -> str:
-        """What the server says it is: leader, follower, or nothing."""
+        """What the server says it is: leader, follower, standalone where it is the only one, or nothing."""
         answer = ""
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.ports[number]), 2) as connection:
             connection.sendall(b"srvr")
@@ -97,7 +100,7 @@ class Ensemble:
         deadline_s = time.monotonic() + WAIT_S
         while True:
             for number in self.running():
-                if self.mode(number) == "leader":
+                if self.mode(number) in ("leader", "standalone"):
                     return number
             assert time.monotonic() < deadline_s, f"no leader: {self.said()}"
             time.sleep(0.05)
@@ -111,7 +114,8 @@ class Ensemble:
 
     def restore(self) -> None:
         """All servers run and serve again."""
-        self.start(*(set(self.ports) - set(self.running())))
+        if missing := set(self.ports) - set(self.running()):
+            self.start(*missing)
         self.await_all()
 
     def said(self) -> str:
@@ -119,6 +123,11 @@ class Ensemble:
 
     def _folder(self, number: int) -> Path:
         return self.root / f"server-{number}"
+
+
+def _die_with_parent() -> None:
+    # A killed test run must not leave servers behind.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def free_ports(count: int) -> list[int]:
