@@ -6,7 +6,6 @@ behind, nor wait for anything but a condition.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
@@ -21,7 +20,6 @@ from tests import debian
 
 WAIT_S = 60.0
 TICK_MS = 500
-PR_SET_PDEATHSIG = 1
 MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 
 
@@ -31,6 +29,7 @@ class Ensemble:
     def __init__(self, root: Path, size: int) -> None:
         self.root, self.size = root, size
         self._java, self._jar = debian.zookeeper()
+        self._setpriv = debian.program("setpriv", "util-linux")
         ports = free_ports(3 * size)
         self.ports = {number: ports[3 * (number - 1)] for number in range(1, size + 1)}
         servers = "\n".join(
@@ -62,11 +61,21 @@ class Ensemble:
         for number in numbers or self.ports:
             assert number not in self.running(), f"server {number} runs already"
             folder = self._folder(number)
-            command = [self._java, "-Xmx128m", "-Xshare:auto", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+            # A killed test run must not leave servers behind.
+            command = [
+                self._setpriv,
+                "--pdeathsig",
+                "KILL",
+                self._java,
+                "-Xmx128m",
+                "-Xshare:auto",
+                "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1",
+            ]
             command += ["-Dzookeeper.fsync.warningthresholdms=100000", "-cp", f"{self._jar}:{folder}", MAIN]
             with (folder / "out.txt").open("ab") as out:
-                self._processes[number] = subprocess.Popen(  # noqa: PLW1509  no thread of ours runs between
-                    [*command, str(folder / "zoo.cfg")], stdout=out, stderr=out, cwd=folder, preexec_fn=_die_with_parent
+                self._processes[number] = subprocess.Popen(
+                    [*command, str(folder / "zoo.cfg")], stdout=out, stderr=out, cwd=folder
                 )
 
     def kill(self, *numbers: int) -> None:
@@ -123,11 +132,6 @@ class Ensemble:
 
     def _folder(self, number: int) -> Path:
         return self.root / f"server-{number}"
-
-
-def _die_with_parent() -> None:
-    # A killed test run must not leave servers behind.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def free_ports(count: int) -> list[int]:
