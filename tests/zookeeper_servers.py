@@ -29,6 +29,7 @@ class Ensemble:
     def __init__(self, root: Path, size: int) -> None:
         self.root, self.size = root, size
         self._java, self._jar = debian.zookeeper()
+        self._setpriv = debian.program("setpriv", "util-linux")
         ports = free_ports(3 * size)
         self.ports = {number: ports[3 * (number - 1)] for number in range(1, size + 1)}
         servers = "\n".join(
@@ -58,8 +59,19 @@ class Ensemble:
     def start(self, *numbers: int) -> None:
         """Starts these servers (none named: all); they need not be ready when it returns."""
         for number in numbers or self.ports:
+            assert number not in self.running(), f"server {number} runs already"
             folder = self._folder(number)
-            command = [self._java, "-Xmx128m", "-Xshare:auto", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+            # A killed test run must not leave servers behind.
+            command = [
+                self._setpriv,
+                "--pdeathsig",
+                "KILL",
+                self._java,
+                "-Xmx128m",
+                "-Xshare:auto",
+                "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1",
+            ]
             command += ["-Dzookeeper.fsync.warningthresholdms=100000", "-cp", f"{self._jar}:{folder}", MAIN]
             with (folder / "out.txt").open("ab") as out:
                 self._processes[number] = subprocess.Popen(
@@ -83,7 +95,7 @@ class Ensemble:
         return [number for number, process in self._processes.items() if process.poll() is None]
 
     def mode(self, number: int) -> str:
-        """What the server says it is: leader, follower, or nothing."""
+        """What the server says it is: leader, follower, standalone where it is the only one, or nothing."""
         answer = ""
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.ports[number]), 2) as connection:
             connection.sendall(b"srvr")
@@ -97,7 +109,7 @@ class Ensemble:
         deadline_s = time.monotonic() + WAIT_S
         while True:
             for number in self.running():
-                if self.mode(number) == "leader":
+                if self.mode(number) in ("leader", "standalone"):
                     return number
             assert time.monotonic() < deadline_s, f"no leader: {self.said()}"
             time.sleep(0.05)
@@ -111,7 +123,8 @@ class Ensemble:
 
     def restore(self) -> None:
         """All servers run and serve again."""
-        self.start(*(set(self.ports) - set(self.running())))
+        if missing := set(self.ports) - set(self.running()):
+            self.start(*missing)
         self.await_all()
 
     def said(self) -> str:

@@ -12,6 +12,7 @@ HEAVY = (
     "duckdb",
     "deltalake",
     "lmdb",
+    "kazoo",
     "granian",
     "starlette",
     "click",

@@ -45,7 +45,6 @@ def test_the_unique_part_is_compared_whole() -> None:
     assert step(MINE, seen("lock-bb-0000000001"), 0.0) == Enter()
 
 
-@pytest.mark.case(12)
 @pytest.mark.parametrize("number", ["-2147483648", "2147483647", "2147000000"])
 def test_a_counter_near_its_end_is_refused(number: str) -> None:
     with pytest.raises(TooLarge, match="counter"):

@@ -88,7 +88,6 @@ def test_a_fence_that_always_changes_in_between_ends(records: Records, monkeypat
 
 
 @pytest.mark.kill
-@pytest.mark.case(1, 2, 14)
 def test_a_stopped_holders_write_is_refused_by_the_store(shared_store: stores.Store, tmp_path: Path) -> None:
     """The holder is stopped within a write, behind its look at the fence, for longer than its session; then it goes on."""
     client = shared_store.client()

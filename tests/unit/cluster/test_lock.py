@@ -109,7 +109,6 @@ def test_who_waits_gets_it_when_the_holder_is_lost(store: stores.Store) -> None:
     assert contenders(store, "fold") == [granted[0].node.rpartition("/")[2]]
 
 
-@pytest.mark.case(5)
 def test_after_a_lost_session_the_same_lock_is_acquired_again(store: stores.Store) -> None:
     client = store.client()
     lock = Lock(client, "fold")
@@ -139,7 +138,6 @@ def test_a_session_lost_while_waiting_is_told(store: stores.Store) -> None:
         assert len(contenders(store, "fold")) == 1
 
 
-@pytest.mark.case(3)
 @pytest.mark.parametrize("applied", [True, False])
 def test_a_contender_whose_answer_was_lost_is_there_once(
     store: stores.Store, monkeypatch: pytest.MonkeyPatch, applied: bool
@@ -163,7 +161,6 @@ def test_a_contender_whose_answer_was_lost_is_there_once(
     assert contenders(store, "fold") == []
 
 
-@pytest.mark.case(4)
 def test_a_contender_that_could_not_be_withdrawn_is_reaped_by_the_next_attempt(
     store: stores.Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,7 +195,6 @@ def test_a_leader_is_known_to_all_and_followed_by_the_next(store: stores.Store) 
     assert after.token > term.token
 
 
-@pytest.mark.case(12)
 def test_a_spent_counter_is_refused_and_mended_by_deleting_the_folder(tmp_path: Path) -> None:
     store = stores.sqlite(tmp_path)
     client = store.client()

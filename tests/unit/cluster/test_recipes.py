@@ -138,7 +138,6 @@ def test_tasks_are_taken_in_order_by_one_each(store: stores.Store) -> None:
         second.done(last)
 
 
-@pytest.mark.case(17)
 def test_a_task_is_taken_again_when_its_worker_is_lost(store: stores.Store) -> None:
     client = store.client()
     first, second = Queue(client, "jobs"), Queue(store.client(), "jobs")
@@ -174,7 +173,6 @@ def test_many_workers_take_each_task_once(store: stores.Store) -> None:
     assert sorted(taken, key=int) == [str(number).encode() for number in range(12)]
 
 
-@pytest.mark.case(3)
 def test_a_task_whose_answer_was_lost_is_there_once(store: stores.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     client = store.client()
     queue = Queue(client, "jobs")

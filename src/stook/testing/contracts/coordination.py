@@ -253,7 +253,6 @@ class CoordinationContract(Contract):
             with pytest.raises(InvalidArgument):
                 call("/")
 
-    @pytest.mark.case(9)
     def test_what_is_too_large_is_refused_before_it_is_sent(self, client: Coordination) -> None:
         largest = b"x" * (REQUEST_BYTES_MAX - OPERATION_BYTES - len("/a"))
         for call in (client.create, client.set):
@@ -267,7 +266,6 @@ class CoordinationContract(Contract):
         client.create("/a", largest)
         assert client.get("/a").data == largest
 
-    @pytest.mark.case(9)
     def test_too_many_children_are_not_listed(self, client: Coordination) -> None:
         client.create("/p")
         for start in range(0, CHILDREN_MAX, OPERATIONS_MAX):
@@ -371,7 +369,6 @@ class CoordinationContract(Contract):
         assert client.get("/count").data == str(THREADS * ROUNDS).encode()
         assert client.get("/count").stat.data_version == THREADS * ROUNDS
 
-    @pytest.mark.case(1)
     def test_a_lost_session_is_told_and_another_begun(
         self, client: Coordination, other: Coordination, opening: Opening
     ) -> None:
@@ -422,7 +419,6 @@ class ProcessCoordinationContract(CoordinationContract):
         assert client.exists("/held") is None
         assert client.get("/kept").data == b"1"
 
-    @pytest.mark.case(2)
     def test_a_stopped_process_learns_that_its_session_is_over(self, opening: Opening, client: Coordination) -> None:
         gone = threading.Event()
         with child(_hold, opening) as holder:
