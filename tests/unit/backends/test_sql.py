@@ -73,7 +73,7 @@ def test_every_statement_is_spelled_for_every_dialect(dialect: Any) -> None:
     several = [
         asked.revision, asked.every, asked.of_kind("k"), asked.one("k", "n"), asked.advance, asked.insert, asked.replace,
         asked.present([("k", "n"), ("k", "m"), ("l", "n")]), asked.remove, asked.remember, asked.forget(5),
-        asked.made_by("t"),
+        asked.made_by("t"), asked.touch("t"),
     ]  # fmt: skip
     assert len(several) == len([name for name in vars(type(asked)) if not name.startswith("_")])
     for statement in several:

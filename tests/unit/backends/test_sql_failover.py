@@ -349,6 +349,37 @@ def test_a_wait_for_the_standby_that_is_cancelled_is_no_acknowledgement(waiting_
     records.close()
 
 
+@pytest.mark.parametrize("standby_returns", [False, True])
+def test_a_wait_for_the_standby_that_is_ended_with_its_connection_is_no_acknowledgement(
+    waiting_server: Server, standby_returns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit is found afterwards, but is on one machine only: it counts when the standby has it."""
+    monkeypatch.setattr(dialects, "ANSWER_LATE_S", 0)
+    wait = 60 if standby_returns else 2
+    records = opened(waiting_server.url(f"statement_timeout_s=1&failover_wait_s={wait}"))
+
+    def terminate() -> None:
+        with waiting_server.admin() as admin:
+            for _ in range(2):
+                await_true(lambda: admin.execute(WAITING).fetchone(), "a commit that waits")
+                admin.execute(WAITING.replace("SELECT pid", "SELECT pg_terminate_backend(pid)"))
+                await_true(lambda: not admin.execute(WAITING).fetchone() or not standby_returns, "its end")
+            if standby_returns:
+                admin.execute("ALTER SYSTEM RESET synchronous_standby_names")
+                admin.execute("SELECT pg_reload_conf()")
+
+    terminating = threading.Thread(target=terminate)
+    terminating.start()
+    if standby_returns:
+        assert records.commit([Put("k", "a", {}, ABSENT)]) == 1
+    else:
+        with pytest.raises(EngineUnavailable, match="outcome of the commit is unknown"):
+            records.commit([Put("k", "a", {}, ABSENT)])
+    terminating.join()
+    assert records.revision() == 1
+    records.close()
+
+
 def test_a_commit_waits_for_an_absent_standby_but_not_for_ever(
     waiting_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

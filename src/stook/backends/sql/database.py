@@ -5,7 +5,9 @@ stored. The records of this room call it. It must never repeat a commit that may
 
 A commit whose COMMIT was sent and not answered is resolved like this: the next attempt locks the counter first, which
 waits until the server has ended the former transaction one way or the other, and then looks for the call's token. If it
-is there, the commit happened; if not, it never will. So nothing is guessed, and nothing is applied twice.
+is there, the commit happened; if not, it never will. So nothing is guessed, and nothing is applied twice. A commit that is
+found may not have reached a synchronous standby, since its wait may have been ended with its connection: another commit,
+which changes nothing, waits in its place.
 """
 
 from __future__ import annotations
@@ -107,7 +109,7 @@ class Database:
             if attempt.sent is not None:
                 made = connection.execute(self.statements.made_by(attempt.token)).scalar_one_or_none()
                 if made is not None:
-                    return int(made)
+                    return self._confirmed(connection, attempt.token, int(made))
                 others = revision - 1 - attempt.sent
                 if others >= COMMITS_KEPT:  # its token would be forgotten by now
                     raise unknown_outcome(SQLAlchemyError(f"{others} commits were made since"), self.place)
@@ -116,9 +118,17 @@ class Database:
             if revision % FORGET_EVERY_COMMITS == 0:
                 connection.execute(self.statements.forget(revision))
             doubt = self._commit(connection, attempt, revision)
+        return self._acknowledged(doubt, int(revision))
+
+    def _confirmed(self, connection: Connection, token: str, made: int) -> int:
+        connection.rollback()  # what was begun is a commit too many
+        connection.execute(self.statements.touch(token))
+        return self._acknowledged(self._dialect.commit(connection), made)
+
+    def _acknowledged(self, doubt: str, revision: int) -> int:
         if doubt:
             raise half_safe(doubt, revision, self.place)
-        return int(revision)
+        return revision
 
     def _commit(self, connection: Connection, attempt: _Attempt, revision: int) -> str:
         before, attempt.sent = attempt.sent, revision if attempt.sent is None else attempt.sent

@@ -124,6 +124,10 @@ class Statements:
         """Tokens too old to be asked for."""
         return delete(self.commits).where(self.commits.c.revision <= revision - COMMITS_KEPT)
 
+    def touch(self, token: str) -> Update:
+        """Writes a token as it is: whoever commits that waits for all that was committed before."""
+        return update(self.commits).where(self.commits.c.token == token).values(token=token)
+
     def made_by(self, token: str) -> Select[Any]:
         """The revision that a call's commit made, if it did."""
         return select(self.commits.c.revision).where(self.commits.c.token == token)
