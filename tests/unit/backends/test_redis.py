@@ -224,6 +224,9 @@ class TestNames:
     def test_two_keys_stay_two(self, one: bytes, other: bytes) -> None:
         assert (Names("p").row("u", one) == Names("p").row("u", other)) == (one == other)
 
+    def test_keys_that_begin_with_a_brace_are_spread_too(self) -> None:
+        assert len({slot_of(Names("p").row("u", b"}%d" % n)) for n in range(200)}) > 150
+
     @given(st.lists(KEYS, unique=True).map(sorted))
     def test_lists_of_keys_read_back(self, keys: list[bytes]) -> None:
         assert [key for packed in pack_keys(keys) for key in unpack_keys(packed)] == keys
@@ -404,9 +407,9 @@ class TestInterruptedLoads:
     ROWS = tuple((b"%05d" % n, value(1)) for n in range(12_000))
 
     @pytest.mark.parametrize("chunk", [1_000, 3_000, 5_000, 12_000])
-    @pytest.mark.parametrize("written", [0, 2_500, 5_000])
+    @pytest.mark.parametrize(("written", "backwards"), [(0, False), (2_500, False), (2_500, True), (5_000, False)])
     def test_every_row_counts_once(
-        self, store: RedisKeyValue, monkeypatch: pytest.MonkeyPatch, chunk: int, written: int
+        self, store: RedisKeyValue, monkeypatch: pytest.MonkeyPatch, chunk: int, written: int, backwards: bool
     ) -> None:
         begun = store.begin_load(S, token="t", now_us=0)
         store.load(S, begun.generation, self.ROWS[:1_000])
@@ -422,9 +425,10 @@ class TestInterruptedLoads:
         monkeypatch.undo()
         again = store.begin_load(S, token="t", now_us=0)
         assert again == (begun.generation, 1_000, b"00999")
-        for start in range(1_000, len(self.ROWS), chunk):
-            store.load(S, begun.generation, self.ROWS[start : start + chunk])
-            assert store.generations(S)[0].rows == min(start + chunk, len(self.ROWS))
+        rest = self.ROWS[:0:-1][: len(self.ROWS) - 1_000] if backwards else self.ROWS[1_000:]
+        for start in range(0, len(rest), chunk):
+            store.load(S, begun.generation, rest[start : start + chunk])
+            assert store.generations(S)[0].rows == 1_000 + min(start + chunk, len(rest))
         store.activate(S, begun.generation, expected=None)
         assert list(store.scan(S)) == list(self.ROWS)
         store.clear(S)
