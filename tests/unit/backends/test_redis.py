@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -323,6 +324,19 @@ class TestServersThatFail:
         store = opened(shared_server(), prefix)
         assert store.put_newest([(S, [(b"a", value(1))])]) == 1
 
+    def test_a_fork_shares_no_connection(self, store: RedisKeyValue) -> None:
+        store.put_newest([(S, [(b"%d" % n, value(n)) for n in range(100)])])
+        pid = os.fork()
+        for _ in range(200):  # both at once: on one connection, one would read the other's answers
+            keys = [b"%d" % n for n in (range(50) if pid else range(50, 100))]
+            whole = store.get_many([(S, keys)]) == [[value(int(key)) for key in keys]]
+            if not whole:
+                break
+        if not pid:
+            os._exit(not whole)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert whole
+
     def test_a_closed_store_says_so(self, store: RedisKeyValue) -> None:
         store.close()
         for call in (lambda: store.position("s"), lambda: store.put_newest([(S, [(b"a", value(1))])])):
@@ -476,4 +490,15 @@ class TestRowsThatEnd:
         for n in range(10):
             rows = [(b"%d-%d" % (n, k), value(1)) for k in range(500)]
             store.put_newest([(S, rows)], lifetimes_ms=[[DAY_MS] * 500])
-        assert seen == [1, 2, 3, 4, 5]
+        assert [number - seen[0] for number in seen] in (  # at once, and then for every thousand rows
+            [0, 1, 2, 3, 4, 5], *([*range(k), *range(k - index.BUCKETS, 6 - index.BUCKETS)] for k in range(1, 6))
+        )  # fmt: skip
+
+    def test_a_write_stands_though_nobody_could_tidy(
+        self, store: RedisKeyValue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(uid: str, number: int) -> int:
+            raise EngineUnavailable("gone")
+
+        monkeypatch.setattr(store._index, "forget_ended", fail)
+        assert store.put_newest([(S, [(b"a", value(1))])], lifetimes_ms=[[DAY_MS]]) == 1
