@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 HEAVY = (
     "numpy",
@@ -17,6 +18,8 @@ HEAVY = (
     "click",
     "rich",
     "msgspec",
+    "redis",
+    "hiredis",
 )
 
 
@@ -36,6 +39,14 @@ def test_import_stook_loads_nothing_heavy() -> None:
 def test_help_loads_no_engine() -> None:
     loaded = loaded_by("import stook.edge.cli.main")
     assert not {name for name in loaded if name.partition(".")[0] in set(HEAVY) - {"click"}}
+
+
+def test_a_project_loads_the_engine_that_it_names(tmp_path: Path) -> None:
+    (tmp_path / "stook.toml").write_text('[project]\nname = "p"\n')
+    online = f"Wiring(load_settings({str(tmp_path)!r})).online"
+    loaded = loaded_by(f"from stook.app.wiring import Wiring; from stook.core.settings import load_settings; {online}")
+    assert "lmdb" in loaded
+    assert not loaded & {"redis", "hiredis", "stook.backends.redis"}
 
 
 def test_every_public_name_is_there() -> None:

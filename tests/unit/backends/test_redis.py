@@ -21,6 +21,7 @@ from tests.redis_servers import RedisServer, await_true, new_prefix, redis_serve
 from stook.app.wiring import load_backend
 from stook.backends.redis import index, loading, reading
 from stook.backends.redis.address import Address, parse_address
+from stook.backends.redis.fleet import Command, Failed
 from stook.backends.redis.keyvalue import RedisKeyValue, open_cluster, open_keyvalue
 from stook.backends.redis.layout import Names, pack_keys, slot_of, unpack_keys
 from stook.backends.redis.node import check_info
@@ -309,6 +310,15 @@ class TestServersThatFail:
         await_true(lambda: _answers(store), "reads")
         assert store.get_many([(S, [b"a"])]) == [[value(1)]]
         store.close()
+
+    def test_one_slow_answer_does_not_cost_other_reads_theirs(self, server: RedisServer) -> None:
+        # The server is there, and held up by one long command only as long as that takes.
+        store = opened(server, timeout_ms=200)
+        store.put_newest([(S, [(b"a", value(1))])])
+        slow = Command(0, ("BLPOP", "nothing", "5"))
+        (found,) = store._fleet.run([slow], time.monotonic() + 0.1)
+        assert isinstance(found, Failed)
+        assert store.get_many([(S, [b"a"])]) == [[value(1)]]
 
     def test_a_server_that_forgot_the_scripts_is_taught_again(self, server: RedisServer) -> None:
         store = opened(server)

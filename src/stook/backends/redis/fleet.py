@@ -21,7 +21,7 @@ from redis import exceptions
 
 from stook.backends.redis.address import Address, Place
 from stook.backends.redis.layout import SLOTS, slot_of
-from stook.backends.redis.node import DRIVER_ERRORS, Node, explain, pack
+from stook.backends.redis.node import ANSWER_S, DRIVER_ERRORS, Node, explain, pack
 from stook.backends.redis.scripts import SCRIPTS, Script
 from stook.core.errors import EngineUnavailable, InvalidArgument, StookError
 
@@ -297,7 +297,7 @@ class Exchange:
         return True
 
     def _next(self, connection: Any) -> Any:
-        return connection.read_response(timeout=max(self.deadline_s - time.monotonic(), 0.001))
+        return connection.read_response(timeout=max(self.deadline_s - time.monotonic(), ANSWER_S))
 
     def _refused(self, node: Node, number: int, error: exceptions.ResponseError) -> None:
         self.answers[number] = Failed(explain(error, node.shown))
@@ -320,7 +320,7 @@ class Exchange:
 
     def _lose(self, node: Node, numbers: Sequence[int], error: Exception) -> None:
         if isinstance(error, exceptions.TimeoutError | TimeoutError):
-            node.rest()
+            node.suspect()
         node.forget_idle()
         failed = Failed(explain(error, node.shown))
         for number in numbers:
