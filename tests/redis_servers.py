@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,6 +31,8 @@ from . import debian
 WAIT_S = 60.0
 NODE_TIMEOUT_MS = 2_000
 MASTERS, REPLICAS_EACH = 3, 1
+# the kernel kills a server whose tests were killed themselves
+END_WITH_THE_TESTS = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
 _PREFIXES = count(1)
 
 
@@ -77,7 +80,7 @@ class RedisServer:
 
     def start(self) -> None:
         command = [
-            debian.redis_server(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder),
+            *END_WITH_THE_TESTS, debian.redis_server(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder),
             "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no", *self.options,
         ]  # fmt: skip
         with (self.folder / "log").open("ab") as log:

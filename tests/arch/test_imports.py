@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 HEAVY = (
     "numpy",
@@ -21,6 +22,8 @@ HEAVY = (
     "sqlalchemy",
     "alembic",
     "psycopg",
+    "redis",
+    "hiredis",
 )
 
 
@@ -56,6 +59,14 @@ def test_records_on_postgresql_load_alembic_only_to_migrate() -> None:
     loaded = loaded_by("import stook.backends.sql.records")
     assert "sqlalchemy" in loaded
     assert "alembic" not in loaded
+
+
+def test_a_project_loads_the_engine_that_it_names(tmp_path: Path) -> None:
+    (tmp_path / "stook.toml").write_text('[project]\nname = "p"\n')
+    online = f"Wiring(load_settings({str(tmp_path)!r})).online"
+    loaded = loaded_by(f"from stook.app.wiring import Wiring; from stook.core.settings import load_settings; {online}")
+    assert "lmdb" in loaded
+    assert not loaded & {"redis", "hiredis", "stook.backends.redis"}
 
 
 def test_every_public_name_is_there() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from tests.redis_servers import RedisServer, await_true, new_prefix, redis_serve
 from stook.app.wiring import load_backend
 from stook.backends.redis import index, loading, reading
 from stook.backends.redis.address import Address, parse_address
+from stook.backends.redis.fleet import Command, Failed
 from stook.backends.redis.keyvalue import RedisKeyValue, open_cluster, open_keyvalue
 from stook.backends.redis.layout import Names, pack_keys, slot_of, unpack_keys
 from stook.backends.redis.node import check_info
@@ -224,6 +226,9 @@ class TestNames:
     def test_two_keys_stay_two(self, one: bytes, other: bytes) -> None:
         assert (Names("p").row("u", one) == Names("p").row("u", other)) == (one == other)
 
+    def test_keys_that_begin_with_a_brace_are_spread_too(self) -> None:
+        assert len({slot_of(Names("p").row("u", b"}%d" % n)) for n in range(200)}) > 150
+
     @given(st.lists(KEYS, unique=True).map(sorted))
     def test_lists_of_keys_read_back(self, keys: list[bytes]) -> None:
         assert [key for packed in pack_keys(keys) for key in unpack_keys(packed)] == keys
@@ -306,6 +311,15 @@ class TestServersThatFail:
         assert store.get_many([(S, [b"a"])]) == [[value(1)]]
         store.close()
 
+    def test_one_slow_answer_does_not_cost_other_reads_theirs(self, server: RedisServer) -> None:
+        # The server is there, and held up by one long command only as long as that takes.
+        store = opened(server, timeout_ms=200)
+        store.put_newest([(S, [(b"a", value(1))])])
+        slow = Command(0, ("BLPOP", "nothing", "5"))
+        (found,) = store._fleet.run([slow], time.monotonic() + 0.1)
+        assert isinstance(found, Failed)
+        assert store.get_many([(S, [b"a"])]) == [[value(1)]]
+
     def test_a_server_that_forgot_the_scripts_is_taught_again(self, server: RedisServer) -> None:
         store = opened(server)
         server.client().script_flush()
@@ -319,6 +333,19 @@ class TestServersThatFail:
         # the first step of a write already says so; repeated without the demand, it ends
         store = opened(shared_server(), prefix)
         assert store.put_newest([(S, [(b"a", value(1))])]) == 1
+
+    def test_a_fork_shares_no_connection(self, store: RedisKeyValue) -> None:
+        store.put_newest([(S, [(b"%d" % n, value(n)) for n in range(100)])])
+        pid = os.fork()
+        for _ in range(200):  # both at once: on one connection, one would read the other's answers
+            keys = [b"%d" % n for n in (range(50) if pid else range(50, 100))]
+            whole = store.get_many([(S, keys)]) == [[value(int(key)) for key in keys]]
+            if not whole:
+                break
+        if not pid:
+            os._exit(not whole)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert whole
 
     def test_a_closed_store_says_so(self, store: RedisKeyValue) -> None:
         store.close()
@@ -404,9 +431,9 @@ class TestInterruptedLoads:
     ROWS = tuple((b"%05d" % n, value(1)) for n in range(12_000))
 
     @pytest.mark.parametrize("chunk", [1_000, 3_000, 5_000, 12_000])
-    @pytest.mark.parametrize("written", [0, 2_500, 5_000])
+    @pytest.mark.parametrize(("written", "backwards"), [(0, False), (2_500, False), (2_500, True), (5_000, False)])
     def test_every_row_counts_once(
-        self, store: RedisKeyValue, monkeypatch: pytest.MonkeyPatch, chunk: int, written: int
+        self, store: RedisKeyValue, monkeypatch: pytest.MonkeyPatch, chunk: int, written: int, backwards: bool
     ) -> None:
         begun = store.begin_load(S, token="t", now_us=0)
         store.load(S, begun.generation, self.ROWS[:1_000])
@@ -422,9 +449,10 @@ class TestInterruptedLoads:
         monkeypatch.undo()
         again = store.begin_load(S, token="t", now_us=0)
         assert again == (begun.generation, 1_000, b"00999")
-        for start in range(1_000, len(self.ROWS), chunk):
-            store.load(S, begun.generation, self.ROWS[start : start + chunk])
-            assert store.generations(S)[0].rows == min(start + chunk, len(self.ROWS))
+        rest = self.ROWS[:0:-1][: len(self.ROWS) - 1_000] if backwards else self.ROWS[1_000:]
+        for start in range(0, len(rest), chunk):
+            store.load(S, begun.generation, rest[start : start + chunk])
+            assert store.generations(S)[0].rows == 1_000 + min(start + chunk, len(rest))
         store.activate(S, begun.generation, expected=None)
         assert list(store.scan(S)) == list(self.ROWS)
         store.clear(S)
@@ -472,4 +500,15 @@ class TestRowsThatEnd:
         for n in range(10):
             rows = [(b"%d-%d" % (n, k), value(1)) for k in range(500)]
             store.put_newest([(S, rows)], lifetimes_ms=[[DAY_MS] * 500])
-        assert seen == [1, 2, 3, 4, 5]
+        assert [number - seen[0] for number in seen] in (  # at once, and then for every thousand rows
+            [0, 1, 2, 3, 4, 5], *([*range(k), *range(k - index.BUCKETS, 6 - index.BUCKETS)] for k in range(1, 6))
+        )  # fmt: skip
+
+    def test_a_write_stands_though_nobody_could_tidy(
+        self, store: RedisKeyValue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(uid: str, number: int) -> int:
+            raise EngineUnavailable("gone")
+
+        monkeypatch.setattr(store._index, "forget_ended", fail)
+        assert store.put_newest([(S, [(b"a", value(1))])], lifetimes_ms=[[DAY_MS]]) == 1

@@ -10,6 +10,7 @@ where one node fails, while a read here goes on with what the others answer.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +21,7 @@ from redis import exceptions
 
 from stook.backends.redis.address import Address, Place
 from stook.backends.redis.layout import SLOTS, slot_of
-from stook.backends.redis.node import DRIVER_ERRORS, Node, explain, pack
+from stook.backends.redis.node import ANSWER_S, DRIVER_ERRORS, Node, explain, pack
 from stook.backends.redis.scripts import SCRIPTS, Script
 from stook.core.errors import EngineUnavailable, InvalidArgument, StookError
 
@@ -60,6 +61,7 @@ class Fleet:
         self._nodes = {place: Node(place, address) for place in address.places}
         self._slots: list[Node | None] = [None] * SLOTS
         self._refreshing = threading.Lock()
+        self._pid = os.getpid()
         self._refreshed_s = float("-inf")
         self._closed = False
         self.first: Node = next(iter(self._nodes.values()))
@@ -165,13 +167,15 @@ class Fleet:
 
     def _refresh(self, deadline_s: float) -> StookError | None:
         """Asks a member for the map of slots; the failure where none tells it."""
-        with self._refreshing:
+        if self._pid != os.getpid():  # over a fork, the lock may be held by a thread that is not there
+            self._pid, self._refreshing = os.getpid(), threading.Lock()
+        if not self._refreshing.acquire(timeout=max(deadline_s - time.monotonic(), 0)):
+            return None
+        try:
             if time.monotonic() - self._refreshed_s < REFRESH_EVERY_S:
                 return None
             failure: StookError = EngineUnavailable(f"{self.address.shown}: no member answers")
             for node in sorted(self._nodes.values(), key=lambda node: node.rests):
-                if node.rests and time.monotonic() >= deadline_s:
-                    break
                 try:
                     self._learn(node, node.ask("CLUSTER", "SLOTS", deadline_s=deadline_s))
                 except DRIVER_ERRORS as error:
@@ -180,6 +184,8 @@ class Fleet:
                 return None
             self._refreshed_s = time.monotonic()
             return failure
+        finally:
+            self._refreshing.release()
 
     def _learn(self, teller: Node, ranges: Sequence[Any]) -> None:
         slots: list[Node | None] = [None] * SLOTS
@@ -291,7 +297,7 @@ class Exchange:
         return True
 
     def _next(self, connection: Any) -> Any:
-        return connection.read_response(timeout=max(self.deadline_s - time.monotonic(), 0.001))
+        return connection.read_response(timeout=max(self.deadline_s - time.monotonic(), ANSWER_S))
 
     def _refused(self, node: Node, number: int, error: exceptions.ResponseError) -> None:
         self.answers[number] = Failed(explain(error, node.shown))
@@ -314,7 +320,7 @@ class Exchange:
 
     def _lose(self, node: Node, numbers: Sequence[int], error: Exception) -> None:
         if isinstance(error, exceptions.TimeoutError | TimeoutError):
-            node.rest()
+            node.suspect()
         node.forget_idle()
         failed = Failed(explain(error, node.shown))
         for number in numbers:

@@ -4,7 +4,7 @@ It is a file of its own because a lone server and each member of a cluster are s
 must never send a command twice by itself: whether that is harmless, and where to, is the fleet's to say.
 
 A connection is checked once, when it is made: the server's age, its role, and that it never evicts. A server that let
-a deadline pass rests for REST_S: calls do without it at once instead of waiting for it each in turn.
+a deadline pass, and a PING, rests for REST_S: calls do without it at once instead of waiting for it each in turn.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ from stook.core.ports.keyvalue import over_limit
 
 CONNECTIONS_MAX: Final = 128  # at once to one server, from one process
 REST_S: Final = 1.0
+PROBE_S: Final = 0.05  # how long a server that let a deadline pass may take to show that it is there
+ANSWER_S: Final = 0.01  # for an answer that may have come while another server was waited for in vain
 OLDEST: Final = (6, 2)
 READ_BYTES: Final = 1 << 16
 DRIVER_ERRORS: Final = (exceptions.RedisError, OSError)
@@ -105,8 +107,22 @@ class Node:
         while (connection := self._pop()) is not None:
             self.throw_away(connection)
 
-    def rest(self) -> None:
-        """Notes that it let a deadline pass."""
+    def suspect(self) -> None:
+        """Lets it rest after a deadline that passed, unless it answers another question at once: then it was the answer
+        that was large, or the network slow, and others' questions need not suffer for that."""
+        if self._pid != os.getpid() or self.rests:
+            return
+        connection = self._new(PROBE_S)
+        try:
+            connection.connect()
+            connection.send_packed_command(pack([("PING",)]), check_health=False)
+            connection.read_response()
+        except DRIVER_ERRORS:
+            self._rest()
+        finally:
+            connection.disconnect()
+
+    def _rest(self) -> None:
         self._resting_until_s = time.monotonic() + REST_S
 
     def ask(self, *command: Any, deadline_s: float) -> Any:
@@ -115,11 +131,11 @@ class Node:
         whole = False
         try:
             connection.send_packed_command(pack([command]), check_health=False)
-            answer = connection.read_response(timeout=max(deadline_s - time.monotonic(), 0.001))
+            answer = connection.read_response(timeout=max(deadline_s - time.monotonic(), ANSWER_S))
             whole = True
             return answer
         except exceptions.TimeoutError:
-            self.rest()
+            self.suspect()
             raise
         except exceptions.ResponseError:
             whole = True
@@ -131,29 +147,32 @@ class Node:
                 self.throw_away(connection)
 
     def _connect(self) -> Any:
-        address = self._address
-        connection = Connection(
-            host=self.place[0],
-            port=self.place[1],
-            db=address.database,
-            username=address.username,
-            password=address.password,
-            socket_timeout=address.timeout_s,
-            socket_connect_timeout=address.timeout_s,
-            socket_read_size=READ_BYTES,
-            protocol=2,
-            driver_info=None,
-        )
+        connection = self._new(self._address.timeout_s)
         with ExitStack() as stack:
             stack.callback(connection.disconnect)
             try:
                 connection.connect()
                 self._check(connection)
             except exceptions.TimeoutError:
-                self.rest()
+                self._rest()
                 raise
             stack.pop_all()
         return connection
+
+    def _new(self, timeout_s: float) -> Any:
+        address = self._address
+        return Connection(
+            host=self.place[0],
+            port=self.place[1],
+            db=address.database,
+            username=address.username,
+            password=address.password,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            socket_read_size=READ_BYTES,
+            protocol=2,
+            driver_info=None,
+        )
 
     def _check(self, connection: Any) -> None:
         """Refuses a server that would lose rows or cannot run our commands; leaves it knowing our scripts."""

@@ -65,7 +65,9 @@ class Reader:
         deadline_s = time.monotonic() + self._fleet.address.timeout_s
         spaces = list(dict.fromkeys(space for space, _ in reads))
         lost: dict[str, StookError] = {}  # spaces that cannot be asked what is true
-        for _ in range(GUESSES_MAX):
+        for attempt in range(GUESSES_MAX):
+            if attempt and time.monotonic() >= deadline_s:
+                break
             guesses = {space: self._guess(space, lost) for space in spaces}
             asked = [space for space in spaces if space not in lost]
             names = [self._names.seen(space) for space in asked]
@@ -81,7 +83,13 @@ class Reader:
                 continue
             _check(answers, failure or next(iter(lost.values()), None), bytes_max)
             return answers
-        raise EngineUnavailable(f"generations were switched under a read {GUESSES_MAX} times", retry_after_s=0.1)
+        for failure in lost.values():
+            raise failure
+        raise EngineUnavailable(
+            f"{self._fleet.address.shown}: generations were switched under a read until its time was over",
+            hint="repeat the read",
+            retry_after_s=0.1,
+        )
 
     def _guess(self, space: str, lost: dict[str, StookError]) -> _Guess:
         guess = self._guesses.get(space, _UNKNOWN)

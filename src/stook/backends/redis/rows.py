@@ -17,8 +17,8 @@ from stook.backends.redis.scripts import KEEP_NEWEST
 from stook.core.ports.keyvalue import Lifetimes, Row
 
 SCRIPT_ROWS_MAX: Final = 128  # rows that one run of the script writes: the server does nothing else meanwhile
-SCRIPT_BYTES_MAX: Final = 1 << 20
-ROUND_BYTES_MAX: Final = 4 << 20  # bytes on their way to all servers at once
+SCRIPT_BYTES_MAX: Final = 1 << 18
+ROUND_BYTES_MAX: Final = 1 << 20  # bytes on their way to all servers at once: a round has `timeout_ms` to be done
 ROUND_COMMANDS_MAX: Final = 4_096
 LIFETIME_MS_MAX: Final = 1 << 52  # longer is for ever
 

@@ -119,10 +119,11 @@ class States:
         meta, seen = self._names.meta(space), self._names.seen(space)
         for _ in range(CHANGES_MAX):
             state, before = self._read(space)
-            dirty = len(state.garbage)
+            garbage = len(state.garbage)
             answer = decide(state)
-            if len(state.garbage) > dirty:
-                self._fleet.do([command("SADD", self._names.unclean, space.encode())], confirm=True)
+            is_dirtied = len(state.garbage) > garbage
+            if is_dirtied:
+                self._note_unclean(space)
             state.change = fresh_uid()
             after = encode(state) if state.uid or state.garbage else b""
             (made,) = self._fleet.do(
@@ -130,8 +131,13 @@ class States:
             )
             # the answer of a first attempt may have been lost on its way, and the second have found it done
             if made or self._read(space)[0].change == state.change:
+                if is_dirtied:  # once more: whoever cleaned in between found nothing yet and took the note away
+                    self._note_unclean(space)
                 return answer
         raise Conflict(f"{space!r} is changed by others all the time", hint="repeat the call")
+
+    def _note_unclean(self, space: str) -> None:
+        self._fleet.do([command("SADD", self._names.unclean, space.encode())], confirm=True)
 
     def _read(self, space: str) -> tuple[State, bytes]:
         (found,) = self._fleet.do([command("GET", self._names.meta(space))])

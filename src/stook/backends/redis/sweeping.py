@@ -6,12 +6,15 @@ and `loading` call it. It must never delete what a state still names: states for
 
 from __future__ import annotations
 
+import secrets
+from contextlib import suppress
 from typing import Final
 
 from stook.backends.redis.fleet import Fleet, command
 from stook.backends.redis.index import MEMBERS_AT_ONCE, Index
 from stook.backends.redis.layout import BUCKETS, Names
 from stook.backends.redis.states import Garbage, State, States
+from stook.core.errors import TryAgain
 
 TIDY_EVERY_ROWS: Final = 1_000  # upserted rows between two looks at a bucket for keys of rows that have ended
 TIDY_STEPS_MAX: Final = 10  # looks at a bucket in a row
@@ -26,7 +29,7 @@ class Sweeper:
         self._states = states
         self._index = index
         self._untidied: dict[str, int] = {}  # rows upserted since the last look, by overlay; bounded by the views
-        self._bucket = 0
+        self._bucket = secrets.randbelow(BUCKETS)  # processes that end soon look at different ones
 
     def sweep(self) -> None:
         """Deletes all garbage there is, of any space, also what a killed process left."""
@@ -60,15 +63,18 @@ class Sweeper:
         self.sweep()
 
     def tidy(self, uid: str, rows: int) -> None:
-        """Looks after upserts for keys of rows that have ended: as many as came, in one bucket after the other."""
-        due = self._untidied.get(uid, 0) + rows
-        steps = 0
-        while due >= TIDY_EVERY_ROWS and steps < TIDY_STEPS_MAX:
-            self._bucket = (self._bucket + 1) % BUCKETS
-            self._index.forget_ended(uid, self._bucket)
-            due -= TIDY_EVERY_ROWS
-            steps += 1
-        self._untidied[uid] = due if steps < TIDY_STEPS_MAX else 0
+        """Looks after upserts for keys of rows that have ended: as many as came, in one bucket after the other.
+
+        A process looks at its first upserts too, since it may not live to see many. The upserts are written already, so
+        that a look which cannot be had now is left to a later one.
+        """
+        due = self._untidied.get(uid, TIDY_EVERY_ROWS) + rows
+        steps = min(due // TIDY_EVERY_ROWS, TIDY_STEPS_MAX)
+        self._untidied[uid] = due % TIDY_EVERY_ROWS
+        with suppress(TryAgain):
+            for _ in range(steps):
+                self._bucket = (self._bucket + 1) % BUCKETS
+                self._index.forget_ended(uid, self._bucket)
 
     def tidy_all(self, uid: str) -> None:
         """Takes out all keys of an overlay whose rows have ended."""
