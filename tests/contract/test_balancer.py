@@ -36,7 +36,7 @@ class Upstream(http.server.BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         self.server.asked.append(self.path)  # type: ignore[attr-defined]
-        if self.path != "/ready" and self.server.fails:  # type: ignore[attr-defined]
+        if self.path != "/health" and self.server.fails:  # type: ignore[attr-defined]
             self.connection.close()  # the call arrived, and no answer comes
             return
         body = self.server.name.encode()  # type: ignore[attr-defined]

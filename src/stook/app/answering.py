@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from stook.app.parts import Parts
 from stook.core.arrow import conform, require_columns
-from stook.core.errors import InvalidArgument, StookError
+from stook.core.errors import CallerError, InvalidArgument, StookError
 from stook.core.predictions import PredictResult
 from stook.models import openinference
 from stook.models.deployments import get_deployment
@@ -43,6 +43,8 @@ class Answering:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._live: dict[str, _Live] = {}
+        if parts.following is not None:
+            parts.following.listen(self._refresh_all)
         self._models = {allowed: Predictors(parts.wiring.blobs, allow_pickle=allowed) for allowed in (False, True)}
 
     def release_of(self, name: str) -> Release:
@@ -104,12 +106,28 @@ class Answering:
         catalogue = self._parts.catalogue()
         revision = self._parts.registry.revision
         live = self._live.get(name)
-        if live is None or live.revision != revision:
+        # where records are a network away, whoever follows them refreshes what is known: no request waits for that
+        if live is None or (live.revision != revision and self._parts.following is None):
             live = self._refreshed(name, live, revision, catalogue)
             if len(self._live) >= DEPLOYMENTS_KEPT_MAX:
                 self._live.clear()
             self._live[name] = live
         return live
+
+    def moved(self, name: str) -> None:
+        """The deployment was moved by this process: the next prediction looks again."""
+        self._live.pop(name, None)
+
+    def _refresh_all(self) -> None:
+        """What was asked for, as of the registry's revision now. Raises what keeps it from being seen."""
+        catalogue, revision = self._parts.registry.seen, self._parts.registry.revision
+        for name, live in list(self._live.items()):
+            if live.revision == revision:
+                continue
+            try:
+                self._live[name] = self._refreshed(name, live, revision, catalogue)
+            except CallerError:  # it is gone, or does not fit any more: whoever asks next is told
+                self._live.pop(name, None)
 
     def _refreshed(self, name: str, before: _Live | None, revision: int, catalogue: Catalogue) -> _Live:
         records = self._parts.wiring.records

@@ -89,11 +89,17 @@ class Modelling:
 
     def deploy(self, name: str, release: Release | str, *, expected: int | None = None) -> Deployment:
         """Lets deployment `name` answer with a release, in one step. Raises UnknownObject, CorruptStore, Conflict."""
-        return deployments.deploy(self._models, name, _release_id(release), expected=expected)
+        return self._moved(name, deployments.deploy(self._models, name, _release_id(release), expected=expected))
 
     def rollback(self, name: str, *, expected: int | None = None) -> Deployment:
         """Back to the release before, in one compare-and-set. Raises UnknownObject, InvalidArgument, Conflict."""
-        return deployments.roll_back(self._models, name, expected=expected)
+        return self._moved(name, deployments.roll_back(self._models, name, expected=expected))
+
+    def _moved(self, name: str, deployment: Deployment) -> Deployment:
+        """This process answers with it from now on; others see it within a second."""
+        self._parts.catalogue(fresh=True)
+        self._answering.moved(name)
+        return deployment
 
     def predict(
         self,

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from stook.app.following import Following
 from stook.app.wiring import Wiring
 from stook.core.definitions import FileSource, SqlSource
 from stook.core.plans import ReadPlan
+from stook.core.ports.records import RecordsAbility
 from stook.core.specs import Column, ViewSpec
 from stook.ingest.materialize import MaterializePorts, Materializer
 from stook.ingest.pushes import Pushes, PushPorts
@@ -48,9 +50,25 @@ class Parts:
         ports = MaterializePorts(wiring.engine, wiring.online, wiring.records, wiring.locks, wiring.clock)
         return Materializer(ports, self.pushes, wiring.settings.limits)
 
+    @cached_property
+    def following(self) -> Following | None:
+        """What keeps the catalogue current where the records are not at hand; None where they are."""
+        at_hand = RecordsAbility.AT_HAND in self.wiring.records.abilities
+        return None if at_hand else Following(self.registry)
+
     def catalogue(self, *, fresh: bool = False) -> Catalogue:
-        """Everything declared, at most a quarter of a second old; newest with `fresh`."""
-        return self.registry.catalogue(fresh=fresh)
+        """Everything declared, at most a quarter of a second old; newest with `fresh`.
+
+        Where records are a network away and do not answer, it is what was seen last, without `fresh`.
+        """
+        if fresh or self.following is None:
+            return self.registry.catalogue(fresh=fresh)
+        return self.following.catalogue()
+
+    def close(self) -> None:
+        """Ends what runs beside the calls."""
+        if self.following is not None:
+            self.following.close()
 
     def prepared(self, plan: ReadPlan) -> PreparedRead:
         """A plan compiled, within the project's limits."""

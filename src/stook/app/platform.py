@@ -70,6 +70,7 @@ class Platform(Declaring, Moving, Reading, Modelling):
     def close(self) -> None:
         """Closes all engines. Idempotent."""
         self._prepared.clear()
+        self._parts.close()
         self._parts.wiring.close()
 
     def __enter__(self) -> Platform:

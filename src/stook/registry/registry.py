@@ -54,6 +54,11 @@ class Registry:
         return self._catalogue
 
     @property
+    def seen(self) -> Catalogue:
+        """The catalogue as it was last looked at, however long ago; asks nobody."""
+        return self._catalogue
+
+    @property
     def revision(self) -> int:
         """The store's revision when the catalogue was last looked at."""
         return self._revision

@@ -73,7 +73,6 @@ class HaproxyBalancer:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            new.chmod(0o600)  # it may hold a token
             new.replace(self._path)
         except OSError as error:
             raise EngineUnavailable(
@@ -112,9 +111,8 @@ def open_balancer(url: EngineUrl, root: Path) -> HaproxyBalancer:
     path = root / url.path
     default = str(path.with_suffix(".sock"))
     front = Front(
-        url.option("bind", "127.0.0.1:6566"), url.option("balance", "leastconn"), url.option("socket", default),
-        url.option("token", ""),
-    )  # fmt: skip
+        url.option("bind", "127.0.0.1:6566"), url.option("balance", "leastconn"), url.option("socket", default)
+    )
     render(front, ())
     return HaproxyBalancer(path, front)
 

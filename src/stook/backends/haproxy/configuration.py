@@ -23,7 +23,9 @@ ALGORITHMS: Final = {
     "source": "balance source",
     "consistent": f"balance hdr({KEY_HEADER})",
 }
-CHECK: Final = "check inter 500ms fall 2 rise 1"
+# A gateway that is gone refuses connections, and calls go to another at once: checks need not be quick. They ask whether
+# the process answers, not whether its stores do: all gateways share those, and would all be taken away together.
+CHECK: Final = "check inter 1s fall 3 rise 1"
 QUEUE_WAIT_S: Final = 2
 CALL_BYTES_AGAIN_MAX: Final = 32_768  # a call is sent again from memory; one that is larger is not
 READS: Final = "/get-online-features /predict/ /v2/ /health /ready /metrics /openapi.json /objects/"
@@ -32,20 +34,17 @@ _BUSY: Final = '{"error":{"code":"busy","message":"no gateway can take the call 
 
 @dataclass(frozen=True)
 class Front:
-    """How the balancer faces its clients: where it listens, how it spreads, where it is told what to do. `token` is shown
-    to gateways by its health checks."""
+    """How the balancer faces its clients: where it listens, how it spreads, where it is told what to do."""
 
     bind: str
     balance: str
     socket: str
-    token: str = ""
 
 
 def render(front: Front, gateways: Sequence[Gateway]) -> str:
     """The whole file. Gateways that drain are left out: they take no new calls. Raises InvalidSettings."""
     if front.balance not in ALGORITHMS:
         raise InvalidSettings(f"balance is {front.balance!r}", hint=f"one of {', '.join(ALGORITHMS)}")
-    token = f' hdr Authorization "Bearer {front.token}"' if front.token else ""
     servers = "".join(
         f"    server {gateway.name} {server_words(gateway)}\n"
         for gateway in sorted(gateways, key=lambda gateway: gateway.name)
@@ -61,6 +60,7 @@ defaults
     timeout client 60s
     timeout server 120s
     timeout queue {QUEUE_WAIT_S}s
+    timeout check 3s
     timeout http-keep-alive 60s
     timeout http-request 30s
     retries 3
@@ -73,7 +73,7 @@ backend {BACKEND}
     hash-type consistent
     hash-balance-factor 150
     option httpchk
-    http-check send meth GET uri /ready ver HTTP/1.1 hdr Host stook{token}
+    http-check send meth GET uri /health ver HTTP/1.1 hdr Host stook
     http-check expect status 200
     option http-buffer-request
     retry-on conn-failure empty-response

@@ -13,7 +13,7 @@ from threading import Lock
 from typing import NamedTuple
 
 from stook.core.errors import Conflict
-from stook.core.ports.records import ABSENT, ANY, Change, Put, Record, dump_spec
+from stook.core.ports.records import ABSENT, ANY, Change, Put, Record, RecordsAbility, dump_spec
 from stook.core.settings import EngineUrl
 
 
@@ -25,6 +25,8 @@ class _Kept(NamedTuple):
 
 class MemoryRecords:
     """`Records` in a dict; see the port for what each method promises."""
+
+    abilities = frozenset({RecordsAbility.AT_HAND})
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str], _Kept] = {}

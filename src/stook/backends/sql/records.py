@@ -19,7 +19,7 @@ from stook.backends.sql.dialects import Postgresql, Sqlite
 from stook.backends.sql.place import Place, parse_place, parse_waits
 from stook.backends.sql.tables import KEYS_AT_ONCE_MAX, KIND_CHARACTERS_MAX, NAME_CHARACTERS_MAX
 from stook.core.errors import Conflict, CorruptStore, InvalidArgument, InvalidSettings
-from stook.core.ports.records import ABSENT, ANY, Change, Put, Record, dump_spec
+from stook.core.ports.records import ABSENT, ANY, Change, Put, Record, RecordsAbility, dump_spec
 from stook.core.settings import EngineUrl
 
 Key = tuple[str, str]
@@ -27,6 +27,8 @@ Key = tuple[str, str]
 
 class SqlRecords:
     """`Records` in a SQL database; see the port for what each method promises."""
+
+    abilities: frozenset[RecordsAbility] = frozenset()
 
     def __init__(self, database: Database) -> None:
         self._database = database

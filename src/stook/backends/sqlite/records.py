@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from stook.backends.sqlite.database import Database, database_path
 from stook.core.errors import Conflict, CorruptStore
-from stook.core.ports.records import ABSENT, ANY, Change, Put, Record, dump_spec
+from stook.core.ports.records import ABSENT, ANY, Change, Put, Record, RecordsAbility, dump_spec
 from stook.core.settings import EngineUrl
 
 LAYOUT: Final = 1
@@ -29,6 +29,8 @@ _REVISION: Final = "SELECT value FROM meta WHERE name = 'revision'"
 
 class SqliteRecords:
     """`Records` on SQLite; see the port for what each method promises."""
+
+    abilities = frozenset({RecordsAbility.AT_HAND})
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path, store="records", layout=LAYOUT, schema=_SCHEMA)

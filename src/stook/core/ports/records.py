@@ -6,6 +6,7 @@ records; the app watches. It must never learn a kind: kinds and their specs belo
 
 from __future__ import annotations
 
+import enum
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,8 +65,16 @@ def dump_spec(change: Put) -> str:
     return text
 
 
+class RecordsAbility(enum.Enum):
+    """What a records store may or may not do."""
+
+    AT_HAND = "revision() asks no other machine, so that it may be called amid a request"
+
+
 class Records(Protocol):
     """Records by (kind, name). One revision counter for the whole store grows by one with each commit."""
+
+    abilities: frozenset[RecordsAbility]
 
     def get(self, kind: str, name: str) -> Record | None:
         """The record, or None."""
