@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo serve test test-long conformance lint bench bench-quick docs clean
+.PHONY: help demo demo-cluster serve test test-long conformance lint bench bench-quick docs clean
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
@@ -28,6 +28,14 @@ $(VENV)/.dev: $(VENV)/.base
 
 demo: $(VENV)/.base ## Install, run the flights example on real data, print a report, end
 	$(BIN)/python examples/flights/demo.py
+
+demo-cluster: $(VENV)/.cluster ## The flights example on a whole cluster of this machine, and faults while clients go on; ends with the cluster down
+	$(BIN)/python examples/flights/cluster_demo.py
+
+$(VENV)/.cluster: $(VENV)/.base
+	tests/servers-from-debian
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[cluster]"
+	@touch $@
 
 serve: $(VENV)/.base ## The same, and keep serving on port 6566
 	$(BIN)/python examples/flights/demo.py --serve

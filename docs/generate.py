@@ -109,6 +109,16 @@ def members(cls: type, level: str = "###") -> str:
     return "\n\n".join(parts)
 
 
+def every_command(context: click.Context) -> Iterable[tuple[str, click.Command]]:
+    """All commands by name, those of a group behind it, as they are typed."""
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None, name
+        yield name, command
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {inner}", each) for inner, each in command.commands.items())
+
+
 def commands_page() -> str:
     """Every command with its arguments and options."""
     context = click.Context(cli, info_name="stook")
@@ -121,12 +131,11 @@ def commands_page() -> str:
         table(("command", "what it does"), [(f"[`{n}`](#{n})", text) for n, (_, text) in COMMANDS.items()]),
     ]
     shared = {"project", "as_json", "verbose", "help"}
-    for name in COMMANDS:
-        command = cli.get_command(context, name)
-        assert command is not None, name
+    for name, command in every_command(context):
         inner = click.Context(command, info_name=f"stook {name}", parent=None)
         usage = " ".join(command.collect_usage_pieces(inner))
-        parts.append(f"## {name}\n\n```text\nstook {name} {usage}\n```\n\n{inspect.cleandoc(command.help or '')}")
+        level = "##" if name in COMMANDS else "###"
+        parts.append(f"{level} {name}\n\n```text\nstook {name} {usage}\n```\n\n{inspect.cleandoc(command.help or '')}")
         rows = [
             (f"`{record[0]}`", record[1])
             for option in command.params
@@ -189,7 +198,7 @@ def settings_page() -> str:
                 "## [engines]",
                 text_of(settings.EngineUrl),
                 table(("setting", "default"), engines),
-                "`engines.coordination` and `engines.launcher` are read and checked; nothing uses them yet. Which schemes "
+                "`engines.launcher` is read and checked; nothing uses it yet. Which schemes "
                 "there are: [entry points](entry-points.md).",
                 "## [serve]",
                 table(head, settings_rows("serve", settings.Serve)),

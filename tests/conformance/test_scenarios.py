@@ -5,7 +5,7 @@ Each is told on every set of engines that lives in one process, with a clock tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,13 @@ from stook.core.errors import IncompatibleChange, SchemaMismatch, SourceUnreadab
 from stook.core.instants import to_us
 from stook.testing.cases.case import HOUR, NOW
 
-from .worlds import EMBEDDED, MEMORY, settings
+from .worlds import EMBEDDED, MEMORY, ON_REDIS, engines_on_redis, settings
 
-ENGINES = {
-    "embedded": EMBEDDED,
-    "memory": MEMORY,
-    "memory, read by DuckDB": {**MEMORY, "tables": "memory+duckdb:"},
+ENGINES: dict[str, Callable[[], Mapping[str, str]]] = {
+    "embedded": lambda: EMBEDDED,
+    "memory": lambda: MEMORY,
+    "memory, read by DuckDB": lambda: {**MEMORY, "tables": "memory+duckdb:"},
+    ON_REDIS: engines_on_redis,
 }
 TIMES = pa.timestamp("us", "UTC")
 item = Entity("item", join_keys={"id": Int64})
@@ -78,7 +79,7 @@ def when(us: int) -> datetime:
 
 @pytest.fixture(params=list(ENGINES))
 def story(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Story]:
-    (tmp_path / "stook.toml").write_text(settings(ENGINES[request.param], limits="chunk_rows = 2"))
+    (tmp_path / "stook.toml").write_text(settings(ENGINES[request.param](), limits="chunk_rows = 2"))
     clock = FrozenClock(NOW)
     with stook.open(tmp_path, clock=clock) as platform:
         yield Story(tmp_path, platform, clock)

@@ -14,8 +14,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
+from tests import redis_servers
+from tests.postgresql_servers import Server
 
 import stook
 from stook.edge.http.door import Door
@@ -32,6 +35,18 @@ MEMORY: Mapping[str, str] = {
     "log": "memory:",
     "blobs": "memory:",
 }
+ON_REDIS = "redis"  # the set of engines whose online store is a cluster, made when it is first asked for
+
+
+def engines_on_redis() -> Mapping[str, str]:
+    """Online rows in a cluster that all worlds share, each under a prefix of its own; the rest is embedded."""
+    cluster = redis_servers.shared_cluster()
+    return {"online": f"{cluster.url}?timeout_ms=10000&prefix={redis_servers.new_prefix()}"}
+
+
+def engines_on_postgresql(server: Server) -> Mapping[str, str]:
+    """Records in a schema of their own on a server that all worlds share; the rest is embedded."""
+    return {"records": server.url(f"schema=s{uuid4().hex}")}
 
 
 @dataclass
@@ -42,6 +57,7 @@ class World:
     platform: Any
     web: httpx.Client = field(default_factory=httpx.Client)
     app: Any = None
+    expires: bool = False  # whether rows that are long past their ttl leave the online store
 
     @property
     def url(self) -> str:
@@ -66,7 +82,7 @@ def world(
     with ExitStack() as stack:
         platform = stack.enter_context(stook.open(root, clock=NOW))
         platform.apply([view.define(feeds.source(feed, root, view)) for view in views])
-        made = World(root, platform)
+        made = World(root, platform, expires=engines.get("online", "").startswith("redis"))
         if engines is MEMORY:
             door = Door(platform)
             stack.callback(door.close)

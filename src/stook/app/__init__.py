@@ -7,5 +7,6 @@ needs them lacks a word in a room below.
 from __future__ import annotations
 
 from stook.app.platform import Platform, open_platform
+from stook.app.wiring import open_coordination
 
-__all__ = ["Platform", "open_platform"]
+__all__ = ["Platform", "open_coordination", "open_platform"]

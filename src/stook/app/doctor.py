@@ -24,6 +24,7 @@ from stook.ingest.materialize import WATERMARK
 from stook.online.write import space
 
 LIBRARIES = ("pyarrow", "numpy", "duckdb", "deltalake", "lmdb", "starlette", "granian", "lightgbm", "scikit-learn")
+DRIVERS = ("kazoo",)  # optional ones
 FREE_BYTES_MIN = 1 << 30
 
 
@@ -39,7 +40,7 @@ class Finding:
 def examine(folder: str | Path) -> list[Finding]:
     """All checks of the project in a folder, in order; stops early only where nothing more can be seen."""
     findings = [Finding("stook and Python", True, f"{_number('stook')}, Python {machine.python_version()}")]
-    libraries = [f"{name} {_number(name)}" for name in LIBRARIES if _number(name) != "absent"]
+    libraries = [f"{name} {_number(name)}" for name in (*LIBRARIES, *DRIVERS) if _number(name) != "absent"]
     findings.append(Finding("libraries", True, ", ".join(libraries)))
     try:
         settings = load_settings(folder)
@@ -49,7 +50,13 @@ def examine(folder: str | Path) -> list[Finding]:
     findings.append(Finding("project", True, f"{settings.name} in {settings.root}"))
     free = shutil.disk_usage(settings.root).free
     findings.append(Finding("free space", free >= FREE_BYTES_MIN, f"{free / (1 << 30):.1f} GiB"))
-    checks = [("records", _records), ("clock", _clock), ("online store", _online), ("push log", _log)]
+    checks = [
+        ("records", _records),
+        ("clock", _clock),
+        ("online store", _online),
+        ("push log", _log),
+        ("coordination", _coordination),
+    ]
     findings += [_checked(what, check, parts) for what, check in checks]
     if all(f.well for f in findings):
         findings += _views(parts)
@@ -83,12 +90,19 @@ def _clock(parts: Parts) -> str:
 
 def _online(parts: Parts) -> str:
     wiring = parts.wiring
-    return f"{wiring.settings.engines.online.text}, log applied through {wiring.online.position(STREAM)}"
+    return f"{wiring.settings.engines.online.shown}, log applied through {wiring.online.position(STREAM)}"
 
 
 def _log(parts: Parts) -> str:
     log = parts.wiring.log
     return f"{log.end(STREAM)} entries ever, {log.end(STREAM) - log.base(STREAM)} not yet folded into history"
+
+
+def _coordination(parts: Parts) -> str:
+    coordination = parts.wiring.coordination
+    coordination.sync()
+    session = coordination.session()
+    return f"{parts.wiring.settings.engines.coordination.text}, sessions of {session.timeout_s:g} s"
 
 
 def _views(parts: Parts) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from stook.app.reading import Reading
 from stook.app.wiring import Wiring
 from stook.core.errors import TryAgain
 from stook.core.ports.clock import Clock
+from stook.core.ports.coordination import Coordination
 from stook.core.settings import Settings, load_settings
 
 
@@ -42,6 +43,14 @@ class Platform(Declaring, Moving, Reading, Modelling):
     def clock(self) -> Clock:
         """The platform's clock; frozen in replays."""
         return self._parts.wiring.clock
+
+    @property
+    def coordination(self) -> Coordination:
+        """The coordination store, with a session that lasts until `close`: what `stook.cluster` builds on.
+
+        Raises EngineUnavailable where it does not answer.
+        """
+        return self._parts.wiring.coordination
 
     def recover(self) -> int:
         """Applies pushes that a killed process had logged but not yet applied, and finishes its deletes; returns the

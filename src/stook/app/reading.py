@@ -15,11 +15,12 @@ import pyarrow as pa
 
 from stook.app.parts import Parts
 from stook.core.arrow import TIMESTAMP, as_table
-from stook.core.errors import InvalidArgument
+from stook.core.errors import EngineUnavailable, InvalidArgument
 from stook.core.instants import to_datetime
 from stook.core.plans import ReadPlan
 from stook.core.results import OnlineResult
 from stook.core.results_arrow import values_table
+from stook.core.statuses import Status
 from stook.ingest.histories import pin_history
 from stook.ingest.parity import ParityReport, compare
 from stook.offline.datasets import Dataset, load_dataset
@@ -149,13 +150,17 @@ class Reading:
         """Compares, now, the online answers with the offline join at label time now as known now, value by value.
 
         `entities`: a table or dict of columns with the join keys. The views must be materialized up to now; a
-        difference then is a skew between training and serving. Zero differences make the report true.
+        difference then is a skew between training and serving. Zero differences make the report true. Raises
+        EngineUnavailable when a value's server could not be asked: it differs from nothing then.
         """
         table = as_table(entities, "entities")
         if LABEL in table.column_names:
             raise InvalidArgument(f"entities has a column {LABEL!r}", hint="parity compares at the platform's own time")
         read = self.prepare(features, full_feature_names=True)
         answer = read({name: table.column(name) for name in table.column_names})
+        unread = sum(int(np.count_nonzero(np.asarray(column.statuses) == Status.ERROR)) for column in answer.columns)
+        if unread:
+            raise EngineUnavailable(f"{unread} online values could not be read, so nothing is compared")
         online = values_table(answer.keys, answer.columns)
         times = pa.array(np.full(table.num_rows, answer.now_us, dtype=np.int64)).cast(TIMESTAMP)
         labels = table.append_column(LABEL, times)

@@ -7,7 +7,8 @@ must not be loaded. The platform owns one `Wiring`. It must never name a backend
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final, cast
@@ -16,13 +17,14 @@ from stook.core.errors import InvalidSettings, NotSupported, did_you_mean
 from stook.core.instants import to_us
 from stook.core.ports.blobs import Blobs
 from stook.core.ports.clock import Clock
+from stook.core.ports.coordination import Coordination
 from stook.core.ports.engine import Engine
 from stook.core.ports.keyvalue import KeyValue
 from stook.core.ports.locks import Locks
 from stook.core.ports.log import Log
 from stook.core.ports.records import Records
 from stook.core.ports.tables import Tables
-from stook.core.settings import EngineUrl, Settings, parse_url
+from stook.core.settings import EngineUrl, Settings, load_settings, parse_url
 
 GROUP: Final = "stook.backends"
 
@@ -43,9 +45,22 @@ def load_backend(port: str, url: EngineUrl, root: Path, where: str) -> Any:
     except ImportError as error:
         raise NotSupported(
             f"{where}: the driver for {url.scheme!r} is not installed: {error}",
-            hint=f"pip install 'stook[{url.scheme}]'",
+            hint=f"pip install 'stook[{url.scheme.partition('+')[0]}]'",  # an extra's name holds no plus
         ) from None
     return factory(url, root)
+
+
+@contextmanager
+def open_coordination(folder: str | Path) -> Iterator[Coordination]:
+    """A project's coordination store alone, closed behind the block: it must be reached also where the rest does not
+    open. Raises NotAProject, InvalidSettings, NotSupported, EngineUnavailable."""
+    settings = load_settings(folder)
+    url = settings.engines.coordination
+    opened = cast("Coordination", load_backend("coordination", url, settings.root, "engines.coordination"))
+    try:
+        yield opened
+    finally:
+        opened.close()
 
 
 class FrozenClock:
@@ -105,6 +120,11 @@ class Wiring:
         return cast("Log", self._open("log", self.settings.engines.log))
 
     @property
+    def coordination(self) -> Coordination:
+        """Nodes, sessions and watches that all processes share; opening it begins a session."""
+        return cast("Coordination", self._open("coordination", self.settings.engines.coordination))
+
+    @property
     def blobs(self) -> Blobs:
         """Model artefacts."""
         return cast("Blobs", self._open("blobs", self.settings.engines.blobs))
@@ -136,7 +156,7 @@ class Wiring:
     def close(self) -> None:
         """Closes what was opened. Idempotent."""
         with self._lock:
-            for port in ("engine", "online", "log", "records"):
+            for port in ("coordination", "engine", "online", "log", "records"):
                 if port in self._opened:
                     self._opened.pop(port).close()
             self._opened.clear()

@@ -22,11 +22,14 @@ The tree branches by what the reader should do::
     │   ├── Unauthorized          the token is missing or wrong
     │   ├── PickleRefused         loading code was not allowed
     │   ├── NotSupported          the engine declares that it cannot do this
+    │   ├── FenceLost             a later holder of the lock has written
     │   └── NotRemote             only an embedded platform can do this
     ├── TryAgain             wait `retry_after_s`, then repeat the same call
     │   ├── EngineUnavailable     an engine does not answer
     │   ├── Conflict              somebody else changed it first
     │   ├── Busy                  somebody else holds it now, or load is too high
+    │   ├── SessionLost           the session with the coordination store is over
+    │   ├── OutcomeUnknown        a write was sent and no answer came: look first
     │   └── DiskFull              no space; nothing stored was harmed
     └── Fault                ours, or the machine's: report it
         ├── CorruptStore          stored bytes do not read back
@@ -148,6 +151,12 @@ class NotSupported(CallerError):
     code = "not_supported"
 
 
+class FenceLost(CallerError):
+    """The write carries the token of a lock that a later holder has written under; it must not be repeated."""
+
+    code = "fence_lost"
+
+
 class NotRemote(CallerError):
     """Only an embedded platform can do this; the hint names the command to run beside the project."""
 
@@ -180,6 +189,18 @@ class Busy(TryAgain):
     """Somebody else holds what this call needs, or too much is asked at once."""
 
     code = "busy"
+
+
+class SessionLost(TryAgain):
+    """The session with the coordination store is over, and what it held is free; begin a new one first."""
+
+    code = "session_lost"
+
+
+class OutcomeUnknown(TryAgain):
+    """A write was sent and no answer came: it is applied once or not at all. Look which, before repeating it."""
+
+    code = "outcome_unknown"
 
 
 class DiskFull(TryAgain):

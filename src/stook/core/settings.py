@@ -36,6 +36,16 @@ class EngineUrl:
     address: str = field(default="", repr=False)
     options: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def shown(self) -> str:
+        """The text without user and password, for messages and reports.
+
+        >>> parse_url("redis://me:secret@db:6379/0", Path("/"), "online").shown
+        'redis://db:6379/0'
+        """
+        credentials, at, _ = self.address.rpartition("@")
+        return self.text.replace(credentials + at, "", 1) if at else self.text
+
     def option(self, name: str, default: str) -> str:
         """The query option of that name."""
         return dict(self.options).get(name, default)

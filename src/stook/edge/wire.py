@@ -25,6 +25,7 @@ STATUSES: Final[dict[type[StookError], int]] = {
     errors.UnknownObject: 404,
     errors.IncompatibleChange: 409,
     errors.Conflict: 409,
+    errors.FenceLost: 409,
     errors.TooSlow: 408,
     errors.TooLarge: 413,
     errors.InvalidDefinition: 422,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Final, Literal, NamedTuple
 
@@ -24,7 +24,7 @@ from stook.core.outcomes import Materialized
 from stook.core.plans import SourceSnapshot, Window
 from stook.core.ports.clock import Clock
 from stook.core.ports.engine import Engine
-from stook.core.ports.keyvalue import GenerationState, KeyValue, Row
+from stook.core.ports.keyvalue import GenerationState, KeyValue, Lifetimes, Row
 from stook.core.ports.locks import Locks
 from stook.core.ports.records import ABSENT, ANY, Change, Delete, Put, Records
 from stook.core.settings import Limits
@@ -42,7 +42,7 @@ from stook.ingest.windows import (
     incremental_window,
     known_through,
 )
-from stook.online.write import encode_rows, space
+from stook.online.write import encode_rows, lifetimes_ms, space
 
 WATERMARK: Final = "watermark"
 PINNED: Final = "pinned-source"
@@ -242,7 +242,7 @@ class Materializer:
         generation = online.begin_load(name, token=run.token, now_us=self._ports.clock.now_us()).generation
         done = run.done_rows
         for rows, count in ahead(self._encoded(run)):
-            online.load(name, generation, rows)
+            online.load(name, generation, rows, lifetimes_ms=self._lifetimes(run.view, rows))
             done += count
             progress(run.view.name, done, max(total, done))
         online.activate(name, generation, expected=run.live)
@@ -252,7 +252,7 @@ class Materializer:
     def _upsert(self, run: _Run, total: int, progress: Progress) -> tuple[int, int | None]:
         done = run.done_rows
         for rows, count in ahead(self._encoded(run)):
-            self._ports.online.put_newest([(space(run.view), rows)])
+            self._ports.online.put_newest([(space(run.view), rows)], lifetimes_ms=[self._lifetimes(run.view, rows)])
             done += count
             record = self._ports.records.get(PROGRESS, run.view.uid)
             if record is not None:
@@ -261,6 +261,9 @@ class Materializer:
                 )
             progress(run.view.name, done, max(total, done))
         return done, None
+
+    def _lifetimes(self, view: ViewSpec, rows: Sequence[Row]) -> Lifetimes:
+        return lifetimes_ms(view, rows, self._ports.clock.now_us(), self._ports.online.abilities)
 
     def _drop_old(self, name: str, *, keep: int | None) -> None:
         """Keeps the live generation, the one that was live before, and the newest others, as many as the setting says."""

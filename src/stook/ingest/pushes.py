@@ -36,7 +36,7 @@ from stook.core.settings import Limits
 from stook.core.specs import Column, ViewSpec
 from stook.ingest.accept import accept_delete, accept_push, check_not_future, known_columns
 from stook.ingest.entries import STREAM, EntryHeader, PushEntry, Target, decode_entry, encode_entries
-from stook.online.write import encode_rows, space
+from stook.online.write import encode_rows, lifetimes_ms, space
 from stook.registry.catalogue import Catalogue
 
 READ_ENTRIES_MAX: Final = 256
@@ -141,7 +141,10 @@ class Pushes:
                     for batch in align(_due(entry), view).to_batches():
                         writes.setdefault(space(view), []).extend(encode_rows(view, batch).rows)
             position = entries[-1].position
-            online.put_newest(list(writes.items()), position=(STREAM, position))
+            now_us = self._ports.clock.now_us()
+            by_space = {space(view): view for view in views.values()}
+            lifetimes = [lifetimes_ms(by_space[name], rows, now_us, online.abilities) for name, rows in writes.items()]
+            online.put_newest(list(writes.items()), position=(STREAM, position), lifetimes_ms=lifetimes)
         return position
 
     def _views_by_uid(self) -> dict[str, ViewSpec]:

@@ -152,7 +152,7 @@ class PreparedRead:
         return list(map(encode, values))
 
     def _fetch(self, sets: Sequence[Keys]) -> list[Sequence[bytes | None]]:
-        """Each view's stored values, None where the key is null or nothing is stored."""
+        """Each view's stored values: None where the key is null or nothing is stored, UNREAD where nobody can tell."""
         present = [
             [key for key in keys.stored if key is not None] if None in keys.stored else keys.stored for keys in sets
         ]

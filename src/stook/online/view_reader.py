@@ -19,6 +19,7 @@ import pyarrow as pa
 from stook.core import dtypes
 from stook.core.arrow import to_arrow
 from stook.core.errors import Conflict, CorruptStore, NewerStore
+from stook.core.ports.keyvalue import UNREAD
 from stook.core.rows import FORMAT, HEADER_BYTES, ORDER_BYTES, SIGN, TOMBSTONE, Header, unpack_header
 from stook.core.specs import Column, Schema, ViewSpec
 from stook.core.statuses import NO_TIME, Status
@@ -29,6 +30,7 @@ _PRESENT: Final = int(Status.PRESENT)
 _NULL_VALUE: Final = int(Status.NULL_VALUE)
 _NOT_FOUND: Final = int(Status.NOT_FOUND)
 _OUTSIDE: Final = int(Status.OUTSIDE_MAX_AGE)
+_ERROR: Final = int(Status.ERROR)
 _HEADERS: Final = np.dtype(
     [("event", ">u8"), ("rest", "V16"), ("revision", "<u4"), ("flags", "u1"), ("format", "u1"), ("key_bytes", "<u2")]
 )
@@ -68,7 +70,7 @@ class ViewReader:
         self._decoders: dict[int, _Decoder] = {}  # by schema revision
 
     def few(self, values: Sequence[bytes | None], full_keys: Mapping[int, bytes], now_us: int) -> Answer:
-        """Columns as lists. `full_keys` holds, by row, the keys too long for the store.
+        """Columns as lists. `full_keys` holds, by row, the keys too long for the store; UNREAD is answered as ERROR.
 
         Raises CorruptStore, NewerStore, or Conflict for a row written under a schema not known here.
         """
@@ -79,9 +81,9 @@ class ViewReader:
         oldest_us = self._oldest_us(now_us)
         for number, value in enumerate(values):
             row: Sequence[Any] = self._absent
-            status, event_us = _NOT_FOUND, NO_TIME
-            found = None if value is None else self._find(value, full_keys.get(number))
-            if value is not None and found is not None:
+            status, event_us = (_ERROR if value == UNREAD else _NOT_FOUND), NO_TIME
+            found = self._find(value, full_keys.get(number)) if value else None
+            if value and found is not None:
                 event_us = int.from_bytes(value[:8], "big") - SIGN
                 if event_us < oldest_us:
                     status = _OUTSIDE
@@ -142,7 +144,7 @@ class ViewReader:
     def many(self, values: Sequence[bytes | None], full_keys: Mapping[int, bytes], now_us: int) -> Answer:
         """Columns as Arrow arrays, statuses and event times as NumPy arrays; raises as `few`."""
         count = len(values)
-        found = list(filter(None, values))  # no stored value is empty
+        found: list[bytes] = list(filter(None, values))  # neither absent nor UNREAD
         joined, width = self._joined(found)
         heads = self._headers(found, joined, width)
         times = (heads["event"].astype(np.uint64) ^ np.uint64(SIGN)).view(np.int64)
@@ -152,7 +154,8 @@ class ViewReader:
             statuses, events = np.full(count, _PRESENT, np.uint8), times
         else:
             statuses, events = np.full(count, _NOT_FOUND, np.uint8), np.full(count, NO_TIME, np.int64)
-            rows = np.array([row for row, value in enumerate(values) if value is not None], np.int64)
+            rows = np.array([row for row, value in enumerate(values) if value], np.int64)
+            statuses[[row for row, value in enumerate(values) if value == UNREAD]] = _ERROR
             live = self._live(heads, found, rows, full_keys)
             events[rows[live]] = times[live]
             statuses[rows[live]] = np.where(fresh[live], _PRESENT, _OUTSIDE)

@@ -7,21 +7,36 @@ write, nor resolve two rows of one key: that is the store's write rule.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from stook.core.arrow import as_table, conform, require_columns, to_arrow
 from stook.core.errors import SchemaMismatch, did_you_mean
-from stook.core.ports.keyvalue import Row
-from stook.core.rows import ARRIVAL, DELETED, EVENT_US, HEADER_BYTES, KNOWLEDGE_US, ORDER_COLUMNS
+from stook.core.ports.keyvalue import KeyValueAbility, Row
+from stook.core.rows import (
+    ARRIVAL,
+    DELETED,
+    EVENT_US,
+    HEADER_BYTES,
+    KNOWLEDGE_US,
+    ORDER_BYTES,
+    ORDER_COLUMNS,
+    SIGN,
+    TOMBSTONE,
+)
 from stook.core.specs import Column, ViewSpec
 from stook.online.codec import Orders, RowCodec
 from stook.online.keys import Keys, encode_column, join_columns, one_array, shorten
 
 _PART_BYTES_MAX = 1 << 29  # a batch is encoded in halves above this, well below Arrow's 2 GiB of 32-bit offsets
 _KEY_LENGTH_AT = HEADER_BYTES - 2
+
+
+DAY_US: Final = 86_400_000_000
+_TTLS_KEPT: Final = 2  # a row is kept for so many ttls behind its event time, at least a ttl and a day
 
 
 class Encoded(NamedTuple):
@@ -34,6 +49,25 @@ class Encoded(NamedTuple):
 def space(view: ViewSpec) -> str:
     """The name of the view's space in the online store."""
     return view.uid
+
+
+def lifetimes_ms(
+    view: ViewSpec, rows: Sequence[Row], now_us: int, abilities: frozenset[KeyValueAbility]
+) -> list[int | None] | None:
+    """For how many milliseconds from now on the store must keep each encoded row; None where it keeps all for ever.
+
+    A row outlives its ttl, so that it is answered as OUTSIDE_MAX_AGE for as long again, and a ttl that is raised a little
+    finds it. A tombstone never ends: what it deletes may live longer, having been written under a longer ttl.
+    """
+    if view.ttl_us is None or KeyValueAbility.EXPIRY not in abilities or not rows:
+        return None
+    kept_us = max(_TTLS_KEPT * view.ttl_us, view.ttl_us + DAY_US)
+    heads = np.frombuffer(b"".join([value[:HEADER_BYTES] for _, value in rows]), np.uint8).reshape(-1, HEADER_BYTES)
+    event_us = (heads[:, :8].copy().view(">u8")[:, 0].astype(np.uint64) ^ np.uint64(SIGN)).view(np.int64)
+    left_ms: list[int | None] = (event_us // 1_000 + (kept_us - now_us) // 1_000).tolist()
+    for row in np.flatnonzero(heads[:, ORDER_BYTES + 4] & TOMBSTONE).tolist():
+        left_ms[row] = None
+    return left_ms
 
 
 def encode_rows(view: ViewSpec, batch: pa.RecordBatch | pa.Table) -> Encoded:

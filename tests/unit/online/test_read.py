@@ -24,11 +24,12 @@ from stook.core.errors import (
     TooLarge,
 )
 from stook.core.plans import ReadPlan, ViewRead
+from stook.core.ports.keyvalue import UNREAD, KeyValueAbility
 from stook.core.rows import ARRIVAL, DELETED, EVENT_US, HEADER_BYTES, KNOWLEDGE_US
 from stook.core.specs import Column, Schema, ViewSpec
 from stook.online.keys import part_encoder
 from stook.online.read import CELL_BYTES, FEW_ROWS_MAX, PreparedRead
-from stook.online.write import encode_rows, space
+from stook.online.write import encode_rows, lifetimes_ms, space
 
 INT, TEXT = dtypes.Int64, dtypes.String
 TRIPS, CITY = Column("trips", INT), Column("city", TEXT)
@@ -349,3 +350,47 @@ def test_long_keys_are_compared_whole() -> None:
             assert read({"id": [long] * copies}).to_dict()["trips"] == [expected] * copies
     with pytest.raises(SchemaMismatch, match="takes 70002 bytes"):
         read({"id": ["k" * 70_000]})
+
+
+class HalfLost(MemoryKeyValue):
+    """A store of which one server is gone: the one that would hold every third entity."""
+
+    def get_many(
+        self, reads: Sequence[tuple[str, Sequence[bytes]]], *, bytes_max: int | None = None
+    ) -> list[list[bytes | None]]:
+        found = super().get_many(reads, bytes_max=bytes_max)
+        return [
+            [UNREAD if key[-1] % 3 == 0 else value for key, value in zip(keys, values, strict=True)]
+            for (_, keys), values in zip(reads, found, strict=True)
+        ]
+
+
+@SIZES
+def test_what_could_not_be_asked_is_an_error_and_never_not_found(copies: int) -> None:
+    view, store = make_view(ttl_us=10 * SECOND), HalfLost()
+    table = rows(4, 5 * SECOND, id=pa.array([0, 1, 2, 3], pa.int64()), trips=pa.array([10, 11, None, 13], pa.int64()))
+    store.put_newest([(space(view), encode_rows(view, table).rows)])
+    read = PreparedRead(plan_of(whole(view)), store, FrozenClock(6 * SECOND))
+    answer = read({"id": [0, 1, 2, 3, 4, 6, None] * copies})
+    assert answer.to_dict()["trips"] == [None, 11, None, None, None, None, None] * copies
+    error, gone = "ERROR", "NOT_FOUND"
+    assert answer.statuses["trips"] == [error, "PRESENT", "NULL_VALUE", error, gone, error, gone] * copies
+    assert answer.ages["trips"] == [None, 1.0, 1.0, None, None, None, None] * copies
+    found = answer.to_arrow()
+    assert found["trips"].null_count == 6 * copies
+    assert found["trips__status"].to_pylist()[:4] == [error, "PRESENT", "NULL_VALUE", error]
+    assert found["trips__event_timestamp"].null_count == 5 * copies
+
+
+@pytest.mark.parametrize(("ttl_s", "kept_s"), [(10, 86_410), (86_400 * 3, 86_400 * 6), (1, 86_401)])
+def test_rows_are_kept_for_two_ttls_and_at_least_a_day_more(ttl_s: int, kept_s: int) -> None:
+    view, able = make_view(ttl_us=ttl_s * SECOND), frozenset({KeyValueAbility.EXPIRY})
+    table = rows(2, -7 * SECOND, id=pa.array([1, 2], pa.int64()), trips=pa.array([1, 2], pa.int64()))
+    dead = table.set_column(table.column_names.index(DELETED), DELETED, pa.array([False, True]))
+    written = encode_rows(view, dead).rows
+    now_us = 100 * SECOND
+    assert lifetimes_ms(view, written, now_us, able) == [(kept_s - 107) * 1_000, None]  # a tombstone never ends
+    assert lifetimes_ms(view, written, now_us + (kept_s + 1) * SECOND, able) == [-108_000, None]
+    assert lifetimes_ms(view, written, now_us, frozenset()) is None
+    assert lifetimes_ms(make_view(), written, now_us, able) is None
+    assert lifetimes_ms(view, [], now_us, able) is None

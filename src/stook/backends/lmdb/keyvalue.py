@@ -31,6 +31,7 @@ from stook.core.ports.keyvalue import (
     GenerationState,
     KeyValue,
     KeyValueAbility,
+    Lifetimes,
     Load,
     Row,
     spend,
@@ -64,7 +65,7 @@ class LmdbKeyValue:
     A read is one LMDB transaction and sees one committed state; it waits for nobody. Writers wait for each other.
     """
 
-    abilities = frozenset({KeyValueAbility.SNAPSHOT, KeyValueAbility.PROCESSES})
+    abilities = frozenset({KeyValueAbility.SNAPSHOT, KeyValueAbility.PROCESSES, KeyValueAbility.STEADY_SCAN})
 
     def __init__(self, path: Path, *, map_bytes: int) -> None:
         self._path = path
@@ -90,7 +91,11 @@ class LmdbKeyValue:
         raise explain(lmdb.Error("reads are interrupted by forks again and again"), self._path)
 
     def put_newest(
-        self, writes: Sequence[tuple[str, Sequence[Row]]], *, position: tuple[str, int] | None = None
+        self,
+        writes: Sequence[tuple[str, Sequence[Row]]],
+        *,
+        position: tuple[str, int] | None = None,
+        lifetimes_ms: Sequence[Lifetimes] | None = None,  # noqa: ARG002 (nothing expires here)
     ) -> int:
         for space, rows in writes:
             _check_keys(space, rows)
@@ -111,7 +116,14 @@ class LmdbKeyValue:
         self._sweep()
         return load
 
-    def load(self, space: str, generation: int, rows: Sequence[Row]) -> None:
+    def load(
+        self,
+        space: str,
+        generation: int,
+        rows: Sequence[Row],
+        *,
+        lifetimes_ms: Lifetimes = None,  # noqa: ARG002 (nothing expires here)
+    ) -> None:
         _check_keys(space, rows)
         prefix = prefix_of(generation) if 0 < generation < 1 << 32 else b""
         items = [(prefix + key, value) for key, value in rows]

@@ -19,6 +19,7 @@ from stook.core.ports.keyvalue import (
     GenerationState,
     KeyValue,
     KeyValueAbility,
+    Lifetimes,
     Load,
     Row,
     spend,
@@ -54,7 +55,7 @@ class _Space:
 class MemoryKeyValue:
     """Rows in dicts. Every call is atomic; threads of one process share it."""
 
-    abilities = frozenset({KeyValueAbility.SNAPSHOT})
+    abilities = frozenset({KeyValueAbility.SNAPSHOT, KeyValueAbility.STEADY_SCAN})
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -76,7 +77,11 @@ class MemoryKeyValue:
             return answers
 
     def put_newest(
-        self, writes: Sequence[tuple[str, Sequence[Row]]], *, position: tuple[str, int] | None = None
+        self,
+        writes: Sequence[tuple[str, Sequence[Row]]],
+        *,
+        position: tuple[str, int] | None = None,
+        lifetimes_ms: Sequence[Lifetimes] | None = None,  # noqa: ARG002 (nothing expires here)
     ) -> int:
         for space, rows in writes:
             _check_keys(space, rows)
@@ -108,7 +113,14 @@ class MemoryKeyValue:
             generations[self._last_generation] = _Loaded(now_us, token)
             return Load(self._last_generation, 0, None)
 
-    def load(self, space: str, generation: int, rows: Sequence[Row]) -> None:
+    def load(
+        self,
+        space: str,
+        generation: int,
+        rows: Sequence[Row],
+        *,
+        lifetimes_ms: Lifetimes = None,  # noqa: ARG002 (nothing expires here)
+    ) -> None:
         _check_keys(space, rows)
         with self._lock:
             loaded = self._space(space).generations.get(generation)

@@ -58,15 +58,17 @@ class Database:
         _OPEN.add(self)
 
     @contextmanager
-    def transaction(self, *, write: bool) -> Iterator[sqlite3.Connection]:
+    def transaction(self, *, write: bool, within_s: float | None = None) -> Iterator[sqlite3.Connection]:
         """A transaction over one state: committed, durably, when the block ends, rolled back when it raises.
 
-        With `write` the file's write lock is held from the start, waited for at most `BUSY_S` seconds. Raises
-        EngineUnavailable (also when closed), DiskFull, CorruptStore; nothing is written then.
+        With `write` the file's write lock is held from the start. Other threads and processes are waited for at most
+        `within_s` seconds (None: `BUSY_S`). Raises EngineUnavailable (also when closed), DiskFull, CorruptStore; nothing is written
+        then.
         """
-        with self._mutex, self._translating():
+        within_s = BUSY_S if within_s is None else within_s
+        with self._turn(within_s), self._translating():
             connection = self._connected()
-            _begin(connection, write=write)
+            _begin(connection, write=write, within_s=within_s)
             try:
                 yield connection
                 connection.execute("COMMIT")
@@ -78,6 +80,17 @@ class Database:
         """The first row of one reading statement, or None; cheaper than a transaction. Raises as `transaction`."""
         with self._mutex, self._translating():
             return self._connected().execute(statement, parameters).fetchone()
+
+    @contextmanager
+    def _turn(self, within_s: float) -> Iterator[None]:
+        if not self._mutex.acquire(timeout=min(max(within_s, 0.0), threading.TIMEOUT_MAX)):
+            raise EngineUnavailable(
+                f"{self.path} was in use by other threads for more than {within_s:g} s", hint="repeat the call"
+            )
+        try:
+            yield
+        finally:
+            self._mutex.release()
 
     def close(self) -> None:
         """Closes the file. Idempotent; the object is unusable afterwards."""
@@ -114,7 +127,7 @@ class Database:
             if not fresh:
                 self._check(connection)
             # Another process that opens the file for the first time makes this fail at once, without waiting.
-            _insist(lambda: connection.execute("PRAGMA journal_mode=WAL").fetchone())
+            _insist(lambda: connection.execute("PRAGMA journal_mode=WAL").fetchone(), BUSY_S)
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA secure_delete=FAST")  # Debian's default writes zeros over all it deletes
             connection.execute(f"PRAGMA journal_size_limit={WAL_BYTES_KEPT_MAX}")
@@ -196,20 +209,20 @@ def _table_count(connection: sqlite3.Connection) -> int:
     return connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
 
 
-def _begin(connection: sqlite3.Connection, *, write: bool) -> None:
+def _begin(connection: sqlite3.Connection, *, write: bool, within_s: float) -> None:
     if not write:
         connection.execute("BEGIN")
         return
     # SQLite itself sleeps ever longer, up to 0.1 s, between two attempts, so that one busy process starves the others.
     connection.execute("PRAGMA busy_timeout = 0")
     try:
-        _insist(lambda: connection.execute("BEGIN IMMEDIATE"))
+        _insist(lambda: connection.execute("BEGIN IMMEDIATE"), within_s)
     finally:
         connection.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000:.0f}")
 
 
-def _insist(action: Callable[[], T]) -> T:
-    deadline = time.monotonic() + BUSY_S
+def _insist(action: Callable[[], T], within_s: float) -> T:
+    deadline = time.monotonic() + within_s
     while True:
         try:
             return action()
@@ -230,7 +243,7 @@ def _translate(error: sqlite3.Error, path: Path) -> StookError:
         return DiskFull(f"the disk holding {path} is full; nothing was written", hint="free some space, then repeat")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return EngineUnavailable(
-            f"{path} was locked by another process for more than {BUSY_S:g} s", hint="see who has it open: `fuser`"
+            f"{path} was locked by another process for too long", hint="see who has it open: `fuser`"
         )
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
         return EngineUnavailable(

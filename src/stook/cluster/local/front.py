@@ -28,7 +28,7 @@ def _gateway(number: int, settings: ClusterSettings, around: Surroundings) -> No
     port = around.ports[name]
     command = (
         around.programs.python, "-m", "stook", "-C", str(around.project), "serve", "--host", HOST, "--port", str(port),
-        "--workers", str(settings.workers), "--join", name,
+        "--workers", str(settings.workers), "--join", name, *(("--clock", settings.clock) if settings.clock else ()),
     )  # fmt: skip
     return Node(GATEWAY, Work(name, command, str(around.project), around.environment), port)
 

@@ -31,6 +31,7 @@ class ClusterSettings:
     workers: int = 1  # processes of each gateway
     port: int = 0  # the port that clients use; 0: a free one, kept from then on
     balance: str = "leastconn"  # roundrobin, leastconn, random, source or consistent
+    clock: str = ""  # an instant at which the gateways' clocks stand, for replays; empty: they run
     node_timeout_ms: int = 2_000  # after which Redis Cluster takes a master that does not answer for lost
 
 

@@ -14,13 +14,17 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from stook.core.errors import TooLarge
 
 Row = tuple[bytes, bytes]
 KEY_BYTES_MAX = 480  # keys as handed to the port; the online room shortens longer ones
 READ_AT_ONCE = 32  # values that a bounded read takes before it adds up what it holds
+UNREAD: Final = b""  # no stored value is empty: the server that would hold this key's row could not be asked
+
+Lifetimes = Sequence[int | None] | None
+"""For each row, for how many milliseconds from now on it must be kept: None is for ever; 0 or less need not be kept."""
 
 
 class KeyValueAbility(enum.Enum):
@@ -28,6 +32,8 @@ class KeyValueAbility(enum.Enum):
 
     SNAPSHOT = "all keys of one get_many are read from one consistent state"
     PROCESSES = "several processes may open the same store at once"
+    STEADY_SCAN = "a scan answers one consistent state, whatever is written while it runs"
+    EXPIRY = "a row leaves by itself when the lifetime that came with it has passed, and frees its memory"
 
 
 class GenerationState(enum.Enum):
@@ -64,11 +70,16 @@ def spend(values: Sequence[bytes | None], left: int) -> int:
     """
     left -= sum(map(len, filter(None, values)))
     if left < 0:
-        raise TooLarge(
-            "the rows asked for hold more than one read may answer",
-            hint="ask for fewer at a time, or raise serve.answer_limit_mib in stook.toml",
-        )
+        raise over_limit()
     return left
+
+
+def over_limit() -> TooLarge:
+    """The error of a read that holds more than it may."""
+    return TooLarge(
+        "the rows asked for hold more than one read may answer",
+        hint="ask for fewer at a time, or raise serve.answer_limit_mib in stook.toml",
+    )
 
 
 class KeyValue(Protocol):
@@ -81,20 +92,30 @@ class KeyValue(Protocol):
     ) -> list[list[bytes | None]]:
         """For each (space, keys), the values in the order of the keys; None where there is none.
 
-        One round trip. With SNAPSHOT, all answers come from one state: one generation per space. A key may repeat.
+        One round trip. With SNAPSHOT, all answers come from one state; without, still one generation per space. A key
+        may repeat. Where a store stands on several servers and some cannot be asked, their keys' values are UNREAD.
         Raises EngineUnavailable when nothing can be read, CorruptStore when the store does not read back, and
-        TooLarge when the values have more than `bytes_max` bytes together (it holds READ_AT_ONCE values more at most).
+        TooLarge when the values have more than `bytes_max` bytes together (it holds READ_AT_ONCE values more at most;
+        a store that says so in its documents may hold a few times as much).
         """
         ...
 
     def put_newest(
-        self, writes: Sequence[tuple[str, Sequence[Row]]], *, position: tuple[str, int] | None = None
+        self,
+        writes: Sequence[tuple[str, Sequence[Row]]],
+        *,
+        position: tuple[str, int] | None = None,
+        lifetimes_ms: Sequence[Lifetimes] | None = None,
     ) -> int:
         """Upserts rows into overlays under the write rule; returns how many replaced what was there.
 
         Atomic per key at least; durable when it returns. `position` (stream, n) is stored in the same
         transaction, never moving backwards, and only once all rows are in. Idempotent. A row also loses against
         the live generation's larger one (then nothing need be written). Raises EngineUnavailable, DiskFull.
+
+        `lifetimes_ms` has an entry for each of the writes. Stores without EXPIRY ignore it; with it, a row is kept at
+        least as long as it says, and as long as the older row that it replaces or covers would have been, so that
+        none comes back; one that need not be kept is kept where it replaces or covers such a row.
         """
         ...
 
@@ -109,11 +130,13 @@ class KeyValue(Protocol):
         """
         ...
 
-    def load(self, space: str, generation: int, rows: Sequence[Row]) -> None:
-        """Adds rows to an unfinished generation and remembers the last one's key; all or nothing, durable.
+    def load(self, space: str, generation: int, rows: Sequence[Row], *, lifetimes_ms: Lifetimes = None) -> None:
+        """Adds rows to an unfinished generation and remembers the last one's key; durable. What is remembered covers
+        all rows or none; where it fails half way, rows may be there that repeating the call brings in again.
 
         Rows in key order, also from call to call, load fastest; any order is correct, and a repeated key follows
-        the write rule. Raises InvalidArgument when the generation is not LOADING; EngineUnavailable, DiskFull.
+        the write rule. With EXPIRY, rows that need not be kept are neither kept nor counted, and those that ended
+        later stay counted. Raises InvalidArgument when the generation is not LOADING; EngineUnavailable, DiskFull.
         """
         ...
 
@@ -134,7 +157,8 @@ class KeyValue(Protocol):
         ...
 
     def scan(self, space: str) -> Iterator[Row]:
-        """Every key's winning value in key order, tombstones too, from one state where SNAPSHOT holds."""
+        """Every key's winning value in key order, tombstones too; from one state where STEADY_SCAN holds. Without it,
+        rows written meanwhile may be missed; raises Conflict when the generation it reads is dropped meanwhile."""
         ...
 
     def clear(self, space: str) -> None:

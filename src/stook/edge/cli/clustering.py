@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -87,13 +88,31 @@ def env(session: Session) -> None:
     session.answer(found, "\n".join(f"export {name}='{value}'" for name, value in found.items()))
 
 
+@command(cluster, "balancer")
+@click.argument("engine", metavar="URL")
+def balancer(session: Session, engine: str) -> None:
+    """Keep a balancer as the project's gateways are, until stopped.
+
+    URL says which: haproxy:////etc/haproxy/haproxy.cfg?bind=127.0.0.1:6566&balance=leastconn. Its file is written here;
+    HAProxy itself is started by whoever starts services (haproxy -W -db -f FILE).
+    """
+    from stook.app.gateways import keep_balanced  # start-up time: only this command needs it
+
+    keep_balanced(session.project, engine, _until_stopped(), click.echo)
+
+
 @command(cluster, "keep", hidden=True)
 def keep(session: Session) -> None:
     """Start again what ends, until stopped. `up` runs this in the background."""
+    _cluster(session).keep(_until_stopped())
+
+
+def _until_stopped() -> Callable[[], bool]:
+    """Whether to go on: until SIGTERM or SIGINT."""
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    _cluster(session).keep(lambda: not stopping.is_set())
+    return lambda: not stopping.is_set()
 
 
 def _show(session: Session, found: LocalCluster) -> bool:

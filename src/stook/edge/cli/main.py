@@ -45,6 +45,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "rollback": ("learning", "Go back to the release before."),
     "serve": ("serving", "Serve features and models over HTTP."),
     "cluster": ("clustering", "Run a whole cluster on this machine."),
+    "znode": ("znodes", "Look at and change nodes of the coordination store."),
     "doctor": ("serving", "Check the project, its engines and this machine."),
     "version": ("projects", "Print stook's version."),
 }

@@ -7,6 +7,7 @@ translate; the server itself is another face, found by entry point.
 from __future__ import annotations
 
 from importlib.metadata import entry_points
+from typing import Any
 
 import click
 
@@ -21,12 +22,14 @@ group = click.Group("serving")
 @click.option("--workers", type=click.IntRange(1, 64), help="Worker processes. Default: the setting serve.workers.")
 @click.option("--clock", metavar="TIME", help="Freeze the platform's clock.")
 @click.option("--insecure", is_flag=True, help="Listen beyond this machine without a token.")
-def serve(
-    session: Session, host: str | None, port: int | None, workers: int | None, clock: str | None, insecure: bool
-) -> None:
+@click.option(
+    "--join", metavar="NAME", help="Stand among the project's gateways under this name, for balancers to find."
+)
+@click.option("--advertise", metavar="HOST:PORT", help="Where balancers reach it. Default: where it listens.")
+def serve(session: Session, **options: Any) -> None:
     """Serve features and models over HTTP until stopped (Ctrl-C or SIGTERM ends it gracefully)."""
     run = entry_points(group="stook.faces")["http"].load()
-    run(session.project, host=host, port=port, workers=workers, clock=clock, insecure=insecure)
+    run(session.project, **options)
 
 
 @command(group, "doctor")

@@ -1,7 +1,7 @@
 """`stook serve`: one process that holds the port, and worker processes that answer behind it.
 
 It is a file of its own because it alone starts, watches and ends processes. The command line calls `serve`. It
-must never open a platform itself: an engine opened before its workers start would be shared with them.
+must never open a platform itself: what answers are its workers.
 
 A worker that dies is replaced; one that cannot start ends the server with its reason. SIGTERM or SIGINT ends the
 workers gracefully: requests in flight are answered. A second signal, or a minute, kills what is left.
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -54,11 +54,14 @@ def serve(
     workers: int | None = None,
     clock: str | None = None,
     insecure: bool = False,
+    join: str | None = None,
+    advertise: str | None = None,
 ) -> None:
     """Serves a project over HTTP until SIGTERM or SIGINT; what is left out comes from `[serve]` in `stook.toml`.
 
-    Says one line when every worker answers: `serving flights at http://127.0.0.1:6566, 2 workers`. Call it from
-    the main thread. Raises NotAProject, InvalidSettings (also for a host beyond this machine without a token),
+    Says one line when every worker answers: `serving flights at http://127.0.0.1:6566, 2 workers`. With `join`, a name
+    of its own, it then stands among the gateways of the project's coordination engine, where balancers find it at
+    `advertise` (HOST:PORT, by default where it listens), and leaves them before it stops. Call it from the main thread. Raises NotAProject, InvalidSettings (also for a host beyond this machine without a token),
     Busy when the port is in use, and whatever keeps a worker from opening the project.
     """
     settings = load_settings(folder)
@@ -74,7 +77,35 @@ def serve(
         plural = "worker" if workers == 1 else "workers"
         greeting = f"serving {settings.name} at http://{shown}:{number}, {workers} {plural}"
         frozen = "" if clock is None else f", clock frozen at {clock}"
-        _Supervisor(order, workers, metrics, signals).run(lambda: say_line(greeting + frozen))
+        with _joining(settings.root, join, advertise or f"{shown}:{number}") as joined:
+
+            def ready() -> None:
+                say_line(greeting + frozen)
+                joined.start()
+
+            _Supervisor(order, workers, metrics, signals, ready, joined.leave).run()
+
+
+class _Alone:
+    """A server that stands in no group."""
+
+    def start(self) -> None:
+        """Nothing."""
+
+    def leave(self) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def _joining(root: Path, name: str | None, address: str) -> Iterator[Any]:
+    """The server's standing among the gateways, not begun yet."""
+    if name is None:
+        yield _Alone()
+        return
+    from stook.app.gateways import gateway_at, join  # start-up time: it loads the platform's code, a second's work
+
+    with join(root, gateway_at(name, address), say_line) as joined:
+        yield joined
 
 
 def _bounded(name: str, value: int) -> int:
@@ -132,17 +163,19 @@ class _Supervisor:
     count: int
     metrics: str
     signals: socket.socket
+    when_ready: Callable[[], None]
+    before_stop: Callable[[], None]
     workers: dict[int, _Worker] = field(default_factory=dict)
     failed_starts: int = 0
 
-    def run(self, when_ready: Callable[[], None]) -> None:
+    def run(self) -> None:
         """Returns after a graceful end. Raises the error of a worker that cannot start, Fault when they keep dying."""
         with selectors.DefaultSelector() as selector:
             selector.register(self.signals, selectors.EVENT_READ)
             try:
                 for number in range(self.count):
                     self._start(number, selector)
-                self._watch(selector, when_ready)
+                self._watch(selector)
                 self._stop(selector)
             finally:
                 self._kill()
@@ -162,7 +195,7 @@ class _Supervisor:
             process.stdin.flush()
         selector.register(process.stdout, selectors.EVENT_READ, worker)
 
-    def _watch(self, selector: selectors.BaseSelector, when_ready: Callable[[], None]) -> None:
+    def _watch(self, selector: selectors.BaseSelector) -> None:
         told = False
         while True:
             for key, _ in selector.select():
@@ -176,7 +209,7 @@ class _Supervisor:
                     self._replace(worker, selector)
             if not told and len(self.workers) == self.count and all(w.ready for w in self.workers.values()):
                 told = True
-                when_ready()
+                self.when_ready()
 
     def _heard(self, worker: _Worker, line: bytes) -> None:
         report = msgspec.json.decode(line, type=WorkerReport)
@@ -209,6 +242,7 @@ class _Supervisor:
     def _stop(self, selector: selectors.BaseSelector) -> None:
         """Ends all workers and waits for them; a second signal or a minute ends the patience."""
         self.signals.recv(1024)
+        self.before_stop()
         for worker in self.workers.values():
             worker.process.terminate()
         deadline_s = time.monotonic() + STOP_WAIT_S

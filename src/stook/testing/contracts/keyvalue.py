@@ -10,6 +10,7 @@ header, nor how a store lays rows out.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from itertools import count
 from random import Random
@@ -28,7 +29,7 @@ from stook.core.ports.keyvalue import (
     Row,
 )
 from stook.core.rows import HEADER_BYTES, newer, unpack_header
-from stook.testing.contracts import Contract, Opening, in_threads
+from stook.testing.contracts import PATIENCE_S, Contract, Opening, in_threads
 from stook.testing.contracts.keyvalue_model import KEYS, STEPS, Model, Step, value
 
 S = "view"
@@ -328,7 +329,7 @@ class KeyValueContract(Contract):
         store.put_newest([(S, upserted)])
         expected = sorted((dict(loaded) | dict(upserted)).items())
         assert list(store.scan(S)) == expected
-        if KeyValueAbility.SNAPSHOT in store.abilities:
+        if KeyValueAbility.STEADY_SCAN in store.abilities:
             scanning = store.scan(S)
             begun = [next(scanning)]
             load_live(store, S, [], expected=first)
@@ -352,6 +353,40 @@ class KeyValueContract(Contract):
                 store.get_many(reads, bytes_max=size - 1)
         assert store.get_many([(S, [b"none"])], bytes_max=0) == [[None]]
 
+    def test_lifetimes_are_kept_at_least(self, store: KeyValue) -> None:
+        rows = [(b"ever", value(1)), (b"long", value(2)), (b"moment", value(3)), (b"over", value(4))]
+        lifetimes: list[int | None] = [None, 3_600_000, 300, 0]
+        generation = store.begin_load("loaded", token="t", now_us=0).generation
+        store.load("loaded", generation, rows, lifetimes_ms=lifetimes)
+        store.activate("loaded", generation, expected=None)
+        store.put_newest([(S, rows), ("bare", [])], lifetimes_ms=[lifetimes, None])
+        for space in (S, "loaded"):
+            assert store.get_many([(space, [b"ever", b"long"])]) == [[value(1), value(2)]]
+            if KeyValueAbility.EXPIRY not in store.abilities:
+                assert list(store.scan(space)) == rows
+                continue
+            await_end(store, space, [b"moment", b"over"])
+            assert list(store.scan(space)) == rows[:2]
+
+    def test_a_row_never_ends_before_what_it_hides(self, store: KeyValue) -> None:
+        # Under a ttl that was lowered, a newer row has the shorter life; the older one must not come back behind it.
+        load_live(store, S, [(b"loaded", value(1))])
+        store.put_newest([(S, [(b"pushed", value(1))])])
+        for lifetime in (50, 0):
+            rows = [(b"loaded", value(2)), (b"pushed", value(2))]
+            store.put_newest([(S, rows)], lifetimes_ms=[[lifetime, lifetime]])
+        store.put_newest([(S, [(b"witness", value(1))])], lifetimes_ms=[[100]])
+        if KeyValueAbility.EXPIRY in store.abilities:
+            await_end(store, S, [b"witness"])
+        assert store.get_many([(S, [b"loaded", b"pushed"])]) == [[value(2), value(2)]]
+
+    def test_a_row_that_is_replaced_lives_longer(self, store: KeyValue) -> None:
+        store.put_newest([(S, [(b"a", value(1)), (b"witness", value(1))])], lifetimes_ms=[[200, 300]])
+        assert store.put_newest([(S, [(b"a", value(2))])], lifetimes_ms=[[3_600_000]]) == 1
+        if KeyValueAbility.EXPIRY in store.abilities:
+            await_end(store, S, [b"witness"])
+        assert store.get_many([(S, [b"a"])]) == [[value(2)]]
+
     def test_closing_twice_is_harmless(self, store: KeyValue) -> None:
         store.close()
         store.close()
@@ -359,8 +394,6 @@ class KeyValueContract(Contract):
             store.get_many([(S, [b"a"])])
 
     def test_a_read_sees_one_generation_while_threads_switch(self, store: KeyValue) -> None:
-        if KeyValueAbility.SNAPSHOT not in store.abilities:
-            pytest.skip("this engine does not promise snapshots")
         done = threading.Event()
 
         def work(number: int) -> None:
@@ -415,6 +448,14 @@ def check_one_generation(store: KeyValue) -> int:
     (only,) = found
     assert isinstance(only, int)
     return only
+
+
+def await_end(store: KeyValue, space: str, keys: list[bytes]) -> None:
+    """Waits until nothing is stored under the keys."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while store.get_many([(space, keys)]) != [[None] * len(keys)]:
+        assert time.monotonic() < deadline_s, "a row outlives its lifetime"
+        time.sleep(0.01)
 
 
 def check_race(store: KeyValue, writers: int) -> None:
