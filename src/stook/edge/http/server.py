@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict, Unpack
 
 import msgspec
 
@@ -46,38 +46,41 @@ def say_line(text: str) -> None:
     sys.stdout.flush()
 
 
-def serve(
-    folder: str | Path,
-    *,
-    host: str | None = None,
-    port: int | None = None,
-    workers: int | None = None,
-    clock: str | None = None,
-    insecure: bool = False,
-    join: str | None = None,
-    advertise: str | None = None,
-) -> None:
+class ServeOptions(TypedDict, total=False):
+    """What may be said beside the settings; None is as left out."""
+
+    host: str | None
+    port: int | None
+    workers: int | None
+    clock: str | None  # an instant at which the platform's clock stands
+    insecure: bool  # listen beyond this machine without a token
+    join: str | None  # a name under which it stands among the project's gateways
+    advertise: str | None  # HOST:PORT where balancers reach it; by default where it listens
+
+
+def serve(folder: str | Path, **options: Unpack[ServeOptions]) -> None:
     """Serves a project over HTTP until SIGTERM or SIGINT; what is left out comes from `[serve]` in `stook.toml`.
 
-    Says one line when every worker answers: `serving flights at http://127.0.0.1:6566, 2 workers`. With `join`, a name
-    of its own, it then stands among the gateways of the project's coordination engine, where balancers find it at
-    `advertise` (HOST:PORT, by default where it listens), and leaves them before it stops. Call it from the main thread. Raises NotAProject, InvalidSettings (also for a host beyond this machine without a token),
-    Busy when the port is in use, and whatever keeps a worker from opening the project.
+    Says one line when every worker answers: `serving flights at http://127.0.0.1:6566, 2 workers`. With `join` it then
+    stands among the gateways of the project's coordination engine, where balancers find it, and leaves them before it
+    stops. Call it from the main thread. Raises NotAProject, InvalidSettings (also for a host beyond this machine without a
+    token), Busy when the port is in use, and whatever keeps a worker from opening the project.
     """
     settings = load_settings(folder)
-    host = settings.serve.host if host is None else host
-    port = _bounded("port", settings.serve.port if port is None else port)
-    workers = _bounded("workers", settings.serve.workers if workers is None else workers)
+    asked = {name: value for name, value in options.items() if value is not None}
+    said: Any = {**vars(settings.serve), "clock": None, "insecure": False, "join": None, "advertise": None, **asked}
+    host, clock = said["host"], said["clock"]
+    port, workers = _bounded("port", said["port"]), _bounded("workers", said["workers"])
     if clock is not None:
         to_us(clock, "clock")
-    _check_exposed(host, settings, insecure)
+    _check_exposed(host, settings, said["insecure"])
     with taken_port(host, port) as (address, number), _signals() as signals, tempfile.TemporaryDirectory() as metrics:
         order = WorkerOrder(str(settings.root), address, number, settings.serve.token, clock)
         shown = f"[{host}]" if ":" in host else host
         plural = "worker" if workers == 1 else "workers"
         greeting = f"serving {settings.name} at http://{shown}:{number}, {workers} {plural}"
         frozen = "" if clock is None else f", clock frozen at {clock}"
-        with _joining(settings.root, join, advertise or f"{shown}:{number}") as joined:
+        with _joining(settings.root, said["join"], said["advertise"] or f"{shown}:{number}") as joined:
 
             def ready() -> None:
                 say_line(greeting + frozen)
