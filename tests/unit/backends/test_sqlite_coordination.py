@@ -14,7 +14,7 @@ import pytest
 
 from stook.backends.sqlite import lease as lease_module
 from stook.backends.sqlite.coordination import SqliteCoordination, open_coordination
-from stook.backends.sqlite.lease import POLL_S
+from stook.backends.sqlite.lease import POLL_S, data_seen
 from stook.core.errors import CorruptStore, EngineUnavailable, InvalidSettings, SessionLost
 from stook.core.ports.coordination import State
 from stook.core.settings import parse_url
@@ -69,6 +69,33 @@ def test_a_lease_that_passed_is_not_renewed_though_nobody_noticed(
         client.create("/late", ephemeral=True)
     monkeypatch.undo()
     assert client.session().state is State.LOST
+
+
+def test_a_lease_that_passed_is_known_without_asking(client: SqliteCoordination) -> None:
+    client._lease._until_ms = 0
+    with pytest.raises(SessionLost):
+        client.get("/")
+
+
+def test_a_heartbeat_does_not_renew_what_passed(tmp_path: Path, client: SqliteCoordination) -> None:
+    write(tmp_path, "UPDATE sessions SET until_ms = 0 WHERE number = ?", client.session().number)
+    client._lease._beat()
+    assert client.session().state is State.LOST
+
+
+def test_a_watch_on_what_changed_already_is_set_at_once(tmp_path: Path, client: SqliteCoordination) -> None:
+    """The change came between the read and the watch, and the thread has looked since."""
+    other = open_client(tmp_path)
+    seen = client.create("/a").stat
+    looked, flag = threading.Event(), threading.Event()
+    client.get("/a", watch=looked)
+    other.set("/a", b"1")
+    await_flag(looked)
+    other.close()
+    lease = client._lease
+    await_true(lambda: lease._data_version == lease._database.row("PRAGMA data_version"), "all was looked at")
+    lease.watch(flag, "/a", data_seen, seen)
+    await_flag(flag)
 
 
 def test_a_session_goes_on_for_as_long_as_its_process(client: SqliteCoordination) -> None:
