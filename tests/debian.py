@@ -44,3 +44,11 @@ def postgresql() -> Path:
     if not found:
         pytest.skip("initdb is missing: apt-get install postgresql-15")
     return found[-1].parent
+
+
+def everything() -> None:
+    """Skips the test unless all servers are installed."""
+    redis_server()
+    haproxy()
+    zookeeper()
+    postgresql()

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests import debian
 
+from stook.app.clusters import LocalCluster
 from stook.app.scaffold import write_project
 
 from . import blocks
 
 ROOT = Path(__file__).parents[2]
-GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
+CLUSTER = ROOT / "docs" / "guides" / "cluster.md"
+GUIDES = sorted(set((ROOT / "docs" / "guides").glob("*.md")) - {CLUSTER})
 
 
 @pytest.mark.server
@@ -23,6 +26,17 @@ def test_the_tutorial_is_what_happens(tmp_path: Path) -> None:
 def test_the_readme_example_runs_as_printed(tmp_path: Path) -> None:
     reader = blocks.Reader(tmp_path, ROOT / "README.md")
     assert reader.follow() >= 2
+
+
+@pytest.mark.server
+def test_the_cluster_guide_starts_a_whole_cluster(tmp_path: Path) -> None:
+    debian.everything()
+    project = write_project("first", tmp_path)
+    try:
+        assert blocks.Reader(project, CLUSTER).follow() >= 5
+        assert not LocalCluster(project).works()
+    finally:
+        LocalCluster(project).down(print, delete_data=True)
 
 
 @pytest.mark.server

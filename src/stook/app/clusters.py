@@ -135,7 +135,7 @@ class LocalCluster:
             kept = folders.read_kept(self._folder)
             if kept is not None:
                 folders.write_kept(self._folder, replace(kept, down=[KEEPER]))
-            names = [work.name for work in self._launcher.works() if work.state is not WorkState.GONE]
+            names = self.works()
             for kinds in (
                 (KEEPER,),
                 (front.HAPROXY, front.BALANCER),
@@ -153,6 +153,10 @@ class LocalCluster:
                     self._launcher.kill(work.name)
                 shutil.rmtree(self._folder)
                 say(f"{self._folder} deleted")
+
+    def works(self) -> list[str]:
+        """The names of all programs of this cluster that run."""
+        return [work.name for work in self._launcher.works() if work.state is not WorkState.GONE]
 
     def start(self, name: str, say: Say) -> None:
         """Starts one node that was taken down. Raises UnknownObject."""
