@@ -57,7 +57,7 @@ lint: $(VENV)/.dev ## Format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-$(VENV)/.bench: $(VENV)/.base
+$(VENV)/.bench: $(VENV)/.cluster
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
 	@touch $@
 

@@ -228,6 +228,25 @@ def measure_growth(plan: Plan) -> list[Figure]:
     return figures
 
 
+def measure_disk(plan: Plan) -> list[Figure]:
+    """What rows of different widths take on disk, one generation, beside their packed bytes."""
+    figures = []
+    entities = 10_000 if plan.quick else 50_000
+    root = plan.folder / "disk"
+    make(root, entities=entities, rows=10)
+    for view, features, aim in (("ten0", 10, "<= 1.3x"), ("fifty", 50, "<= 1.3x"), ("wide", 250, "<= 2.1x")):
+        with stook.open(root, clock=CLOCK) as p:
+            p.apply()
+            p.materialize(None, CLOCK, [view])
+            packed = sum(len(key) + len(value) for key, value in stored_rows(p, [view])[view])
+        size = (root / ".stook" / "online" / "data.mdb").stat().st_blocks * 512
+        what = f"on disk, {entities:,} rows of {features} doubles"
+        samples = {"stook": [size / 1e6], "packed bytes": [packed / 1e6]}
+        figures.append(Figure(what, samples, "MB", ("packed bytes",), aim))
+        shutil.rmtree(root / ".stook")
+    return figures
+
+
 ONE_VIEW = """
 from stook import Entity, FeatureView, Field, FileSource, Float64, Int64
 user = Entity("user", join_keys={"user_id": Int64})

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import clusters
 import joins
 import light
 import loads
@@ -31,10 +32,11 @@ HEAD = ("what", "stook", "beside it, in the same run", "aim")
 FAMILIES: dict[str, tuple[str, Sequence[Callable[[Plan], list[Figure]]]]] = {
     "light": ("Light", (light.measure,)),
     "reads": ("Online reads in process", (reads.measure,)),
-    "growth": ("As entities grow", (reads.measure_million, reads.measure_growth)),
+    "growth": ("As entities grow", (reads.measure_million, reads.measure_growth, reads.measure_disk)),
     "loads": ("Loads, upserts, pushes", (loads.measure, loads.measure_pushes, loads.measure_under_load)),
     "serving": ("Over HTTP", (serving.measure, serving.measure_predict)),
     "joins": ("Point-in-time joins", (joins.measure,)),
+    "cluster": ("On a cluster of this machine", (clusters.measure,)),
 }
 IN_README = (
     "import stook", "installed", "read 1 x 50 over 1 view", "read 100 x 50 over 1 view", "read 1,000 x 50 over 1 view",
@@ -70,7 +72,9 @@ def main() -> int:
     found: dict[str, list[Figure]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for number, (family, (title, measures)) in enumerate(FAMILIES.items()):
-            if options.only and family not in options.only:
+            if (options.only and family not in options.only) or (
+                family == "cluster" and not peers and not options.only
+            ):
                 continue
             started = time.monotonic()
             place = Path(folder, str(number))
