@@ -72,7 +72,7 @@ class _Watches:
 class Lease:
     """A session's lease and watches, from its beginning to its end. Safe from several threads."""
 
-    def __init__(self, database: Database, timeout_s: float) -> None:
+    def __init__(self, database: Database, timeout_s: float, within_s: float) -> None:
         """Begins a session. `database` is for this object alone, which closes it. Raises EngineUnavailable, DiskFull."""
         self._database = database
         self._timeout_ms = int(timeout_s * 1_000)
@@ -86,7 +86,7 @@ class Lease:
         self._wake = threading.Event()
         self._data_version: object = None
         self._lapse_check_ms = 0
-        with database.transaction(write=True) as connection:
+        with database.transaction(write=True, within_s=within_s) as connection:
             self._until_ms = now_ms() + self._timeout_ms
             for number in lapsed(connection, now_ms(), self._boot):
                 end_session(connection, number)
