@@ -42,6 +42,7 @@ NOT_REMOTE: Final = {
     "fold": "stook.open(FOLDER).fold",
     "recover": "stook.open(FOLDER)",
     "columns": "stook feature-views describe",
+    "coordination": "stook znode",
     "train": "stook train",
     "release": "stook release",
     "deploy": "stook deploy",
