@@ -64,7 +64,7 @@ class SqliteCoordination:
             if self._closed:
                 raise SessionLost(f"{self._path} was closed", hint="open the project again")
             if self._lease.state() is State.LOST:
-                self._lease.end()
+                self._lease.lose()  # its thread ends by itself; nothing waits for that
                 self._lease = self._begin(within_s)
             return self.session()
 
