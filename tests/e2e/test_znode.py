@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -146,3 +147,13 @@ def test_a_held_node_goes_when_the_command_is_interrupted(shell: Shell) -> None:
 def test_an_engine_without_servers_is_told(tmp_path: Path) -> None:
     (tmp_path / "stook.toml").write_text('[project]\nname = "first"\n[engines]\ncoordination = "zookeeper:///none"\n')
     assert "names no servers" in Shell(tmp_path).refusal("znode", "ls", code=2)
+
+
+def test_servers_that_do_not_answer_are_one_line_and_nothing_of_the_driver(tmp_path: Path) -> None:
+    (tmp_path / "stook.toml").write_text(
+        '[project]\nname = "first"\n[engines]\ncoordination = "zookeeper://127.0.0.1:1,127.0.0.1:2/x"\n'
+    )
+    done = subprocess.run([*STOOK, "-C", str(tmp_path), "znode", "ls"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert re.fullmatch(r"error: no ZooKeeper server .* within 10 s\n  hint: .*\n", done.stderr), done.stderr

@@ -127,13 +127,16 @@ class Lock:
                     case Enter():
                         attempt = self._enter(attempt, deadline, note)
                     case Hold(name):
-                        return self._granted(attempt, self._coordination.get(f"{self._folder}/{name}"))
+                        node = self._coordination.get(f"{self._folder}/{name}", within_s=deadline.call_s())
+                        return self._granted(attempt, node)
                     case Wait(predecessor):
                         path = f"{self._folder}/{predecessor}"
                         if self._coordination.exists(path, watch=flag, within_s=deadline.call_s()) is not None:
                             deadline.wait(flag)
                     case Withdraw(why):
                         raise self._refusal(why)
+            except UnknownObject:
+                raise self._refusal("deleted") from None  # the folder, or our node in it
             except (EngineUnavailable, OutcomeUnknown):
                 if deadline.passed():
                     raise

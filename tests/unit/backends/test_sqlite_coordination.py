@@ -120,6 +120,10 @@ def test_a_store_that_does_not_answer_suspends_and_then_loses(tmp_path: Path, cl
         await_true(lambda: client.session().state is State.LOST, "the session is lost")
         with pytest.raises(SessionLost):
             client.get("/")
+        start_s = time.monotonic()
+        with pytest.raises(EngineUnavailable):
+            client.renew(within_s=0.1)
+        assert time.monotonic() - start_s < SESSION_S
         connection.execute("ROLLBACK")
     assert client.renew().state is State.OK
     client.create("/a")

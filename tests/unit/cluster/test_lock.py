@@ -13,7 +13,7 @@ import pytest
 from stook.cluster.election import Election
 from stook.cluster.lock import Grant, Lock, reap
 from stook.core.errors import Busy, EngineUnavailable, OutcomeUnknown, SessionLost, TooLarge
-from stook.core.ports.coordination import State
+from stook.core.ports.coordination import Delete, State
 from stook.testing.contracts import PATIENCE_S, in_threads
 from stook.testing.contracts.coordination import await_flag, await_true
 
@@ -179,6 +179,25 @@ def test_a_contender_that_could_not_be_withdrawn_is_reaped_by_the_next_attempt(
     with Lock(second, "another").hold(wait_s=1):
         assert contenders(store, "fold") == []
     assert reap(second, within_s=1) == 0
+
+
+def test_who_is_deleted_from_the_line_is_told(store: stores.Store) -> None:
+    first, second = store.client(), store.client()
+    grant = Lock(first, "fold").acquire(wait_s=1)
+
+    def work(number: int) -> None:
+        if number:
+            with pytest.raises(Busy, match="deleted"):
+                Lock(second, "fold").acquire(wait_s=PATIENCE_S)
+        else:
+            await_true(lambda: len(contenders(store, "fold")) == 2, "the second contends")
+            waiting = max(contenders(store, "fold"), key=lambda name: name[-10:])
+            first.multi([Delete(f"/locks/fold/{waiting}"), Delete(grant.node)])
+
+    in_threads(2, work)
+    grant.release()
+    with Lock(second, "fold").hold(wait_s=1):
+        pass
 
 
 def test_a_leader_is_known_to_all_and_followed_by_the_next(store: stores.Store) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import RLock
@@ -72,16 +72,20 @@ class _Kept:
         )
 
 
+# Flags by path and session; a flag that its owner forgot is forgotten here too.
+_Watches = dict[str, dict[int, weakref.WeakSet[Flag]]]
+
+
 @dataclass
 class _Tree:
-    """What all openings of one project share; `watches` are flags with the session that set them, by path."""
+    """What all openings of one project share."""
 
     nodes: dict[str, _Kept] = field(default_factory=lambda: {"/": _Kept(b"", 0, 0, 0, 0, 0, 0)})
     zxid: int = 0
     live: set[int] = field(default_factory=set)
-    on_node: dict[str, list[tuple[int, Flag]]] = field(default_factory=dict)
-    on_children: dict[str, list[tuple[int, Flag]]] = field(default_factory=dict)
-    on_session: dict[int, list[Flag]] = field(default_factory=dict)
+    on_node: _Watches = field(default_factory=dict)
+    on_children: _Watches = field(default_factory=dict)
+    on_session: dict[int, weakref.WeakSet[Flag]] = field(default_factory=dict)
     mutex: RLock = field(default_factory=RLock)
 
     def apply(self, operations: Sequence[Operation], session: int) -> list[Result]:
@@ -107,22 +111,18 @@ class _Tree:
         self.apply([Delete(path) for path in owned], session)
         self.live.discard(session)
         for waiting in (self.on_node, self.on_children):
-            for path, flags in waiting.items():
-                for owner, flag in flags:
-                    if owner == session:
-                        flag.set()
-                waiting[path] = [(owner, flag) for owner, flag in flags if owner != session]
-        for flag in self.on_session.pop(session, []):
-            flag.set()
+            for by_session in waiting.values():
+                _set_all(by_session.pop(session, ()))
+        _set_all(self.on_session.pop(session, ()))
 
     def _tell(self, path: str, before: _Kept | None, after: _Kept | None) -> None:
         gone = before is None or after is None or before.czxid != after.czxid
         if gone or (before and after and before.mzxid != after.mzxid):
-            for _, flag in self.on_node.pop(path, []):
-                flag.set()
+            for flags in self.on_node.pop(path, {}).values():
+                _set_all(flags)
         if gone or (before and after and before.pzxid != after.pzxid):
-            for _, flag in self.on_children.pop(path, []):
-                flag.set()
+            for flags in self.on_children.pop(path, {}).values():
+                _set_all(flags)
 
 
 _trees: Final[weakref.WeakValueDictionary[str, _Tree]] = weakref.WeakValueDictionary()
@@ -140,7 +140,7 @@ class MemoryCoordination:
         with self._tree.mutex:
             state = State.OK if self._number in self._tree.live else State.LOST
             if watch is not None and state is State.OK:
-                self._tree.on_session.setdefault(self._number, []).append(watch)
+                self._tree.on_session.setdefault(self._number, weakref.WeakSet()).add(watch)
             return Session(self._number, state, TIMEOUT_S)
 
     def renew(self, *, within_s: float = CALL_S) -> Session:
@@ -241,15 +241,20 @@ class MemoryCoordination:
         self._check_live(path)
         return _found(self._tree.nodes, path)
 
-    def _watch(self, waiting: dict[str, list[tuple[int, Flag]]], path: str, flag: Flag | None) -> None:
+    def _watch(self, waiting: _Watches, path: str, flag: Flag | None) -> None:
         if flag is not None:
-            waiting.setdefault(path, []).append((self._number, flag))
+            waiting.setdefault(path, {}).setdefault(self._number, weakref.WeakSet()).add(flag)
 
 
 def open_coordination(url: EngineUrl, root: Path) -> MemoryCoordination:
     """A session on the tree of the project at `root`, which is empty where nobody else has it open."""
     tree = _trees.setdefault(f"{url.text} {root}", _Tree())
     return MemoryCoordination(tree)
+
+
+def _set_all(flags: Iterable[Flag]) -> None:
+    for flag in list(flags):
+        flag.set()
 
 
 def _found(nodes: dict[str, _Kept], path: str, expected: int = ANY) -> _Kept:

@@ -53,20 +53,19 @@ class SqliteCoordination:
         self._database = self._open()
         self._mutex = threading.Lock()  # of beginning and ending sessions
         self._closed = False
-        self._lease = Lease(self._open(), session_s)
+        self._lease = self._begin(CALL_S)
 
     def session(self, *, watch: Flag | None = None) -> Session:
         lease = self._lease
         return Session(lease.number, lease.state(watch), self._session_s)
 
     def renew(self, *, within_s: float = CALL_S) -> Session:
-        del within_s  # a session begins in one transaction, whose wait the file bounds
         with self._mutex:
             if self._closed:
                 raise SessionLost(f"{self._path} was closed", hint="open the project again")
             if self._lease.state() is State.LOST:
-                self._lease.end()
-                self._lease = Lease(self._open(), self._session_s)
+                self._lease.lose()  # its thread ends by itself; nothing waits for that
+                self._lease = self._begin(within_s)
             return self.session()
 
     def create(
@@ -126,6 +125,14 @@ class SqliteCoordination:
             self._closed = True
             self._lease.end()
             self._database.close()
+
+    def _begin(self, within_s: float) -> Lease:
+        database = self._open()
+        try:
+            return Lease(database, self._session_s, within_s)
+        except StookError:
+            database.close()
+            raise
 
     def _open(self) -> Database:
         return Database(self._path, store="coordination", layout=LAYOUT, schema=SCHEMA)

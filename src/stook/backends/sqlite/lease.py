@@ -72,7 +72,7 @@ class _Watches:
 class Lease:
     """A session's lease and watches, from its beginning to its end. Safe from several threads."""
 
-    def __init__(self, database: Database, timeout_s: float) -> None:
+    def __init__(self, database: Database, timeout_s: float, within_s: float) -> None:
         """Begins a session. `database` is for this object alone, which closes it. Raises EngineUnavailable, DiskFull."""
         self._database = database
         self._timeout_ms = int(timeout_s * 1_000)
@@ -86,7 +86,7 @@ class Lease:
         self._wake = threading.Event()
         self._data_version: object = None
         self._lapse_check_ms = 0
-        with database.transaction(write=True) as connection:
+        with database.transaction(write=True, within_s=within_s) as connection:
             self._until_ms = now_ms() + self._timeout_ms
             for number in lapsed(connection, now_ms(), self._boot):
                 end_session(connection, number)
@@ -112,10 +112,11 @@ class Lease:
         return connection.execute("SELECT 1 FROM sessions WHERE number = ?", (self.number,)).fetchone() is None
 
     def lose(self) -> None:
-        """Notes that the session is over; all flags are set."""
-        self._over = True
-        self._wake.set()
-        self._set_all()
+        """Notes that the session is over; all flags are set, and the thread ends it in the store and itself."""
+        if self._process == os.getpid():  # else it is the parent's, and its locks may be held for ever here
+            self._over = True
+            self._wake.set()
+            self._set_all()
 
     def watch(self, flag: Flag, path: str, look: Look, stat: Stat | None) -> None:
         """Sets the flag, once, when the node no longer looks as in `stat`."""
@@ -128,16 +129,12 @@ class Lease:
         """Ends the session, in the store too where it answers. Idempotent. In a forked child the parent's goes on."""
         if self._process != os.getpid():
             return
-        ended = self._over
         self.lose()
         self._thread.join(JOIN_S)
-        if not ended:
-            with suppress(StookError), self._database.transaction(write=True) as connection:  # else its lease ends it
-                end_session(connection, self.number)
-        self._database.close()
 
     def _end_lapsed(self) -> None:
-        with self._database.transaction(write=True) as connection:
+        within_s = self._timeout_ms / BEATS_PER_TIMEOUT / 1_000  # the next heartbeat must not wait for it
+        with self._database.transaction(write=True, within_s=within_s) as connection:
             for number in lapsed(connection, now_ms(), self._boot):
                 end_session(connection, number)
 
@@ -159,6 +156,10 @@ class Lease:
                 due_ms = now_ms() + int(POLL_S * 1_000)  # try again soon
             if now_ms() > self._until_ms:
                 self.lose()
+        if now_ms() <= self._until_ms:
+            with suppress(StookError), self._database.transaction(write=True) as connection:  # else its lease ends it
+                end_session(connection, self.number)
+        self._database.close()
 
     def _beat(self) -> None:
         left_s = max(self._until_ms - now_ms(), 1) / 1_000

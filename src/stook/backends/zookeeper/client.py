@@ -10,6 +10,7 @@ whoever asked has given up; and after an expiry it silently begins another sessi
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -20,6 +21,9 @@ from kazoo.protocol.states import KazooState, KeeperState
 from kazoo.retry import KazooRetry
 
 RECONNECT_PAUSE_MAX_S: Final = 1.0
+# Whoever configures logging hears what kazoo says; nobody else's terminal is written to.
+_LOGGER: Final = logging.getLogger("stook.zookeeper")
+_LOGGER.addHandler(logging.NullHandler())
 _UP: Final = (KeeperState.CONNECTED, KeeperState.CONNECTED_RO)
 
 
@@ -32,7 +36,7 @@ class OneSession(KazooClient):  # type: ignore[misc]  # kazoo has no types
 
     def __init__(self, hosts: str, timeout_s: float, changed: Callable[[str], None]) -> None:
         retry = KazooRetry(max_tries=-1, max_delay=RECONNECT_PAUSE_MAX_S)
-        super().__init__(hosts=hosts, timeout=timeout_s, connection_retry=retry)
+        super().__init__(hosts=hosts, timeout=timeout_s, connection_retry=retry, logger=_LOGGER)
         self.granted_s = timeout_s
         self.suspended_since_s: float | None = None
         self._changed = changed

@@ -77,6 +77,8 @@ class Owner:
 
     def lose(self) -> None:
         """Notes that the session is over; all flags are set, and the owning thread ends the client."""
+        if self._process != os.getpid():
+            return  # it is the parent's, and its locks may be held for ever here
         self._lost.set()
         self._set_state_flags()
         with self._mutex:
