@@ -87,7 +87,7 @@ class Clients:
         begin = next(i for i, t in enumerate(times) if t >= moment)
         flights = test.slice(begin, QUESTIONS).to_pylist()
         bodies = [json.dumps(flight_body(flight)).encode() for flight in flights]
-        self.asking = [Asking(endpoint, "/predict/delay", bodies, _whole) for _ in range(CLIENTS)]
+        self.asking = [Asking(endpoint, "/predict/delay", bodies) for _ in range(CLIENTS)]
         self._platform = platform
         self._moment = moment
         self.committing = Writing(self._commit, WRITE_PAUSE_S)
@@ -121,20 +121,26 @@ class Clients:
         going = all(writing.pause_s(since) < RECOVERED_S / 2 for writing in (self.committing, self.pushing))
         return quiet and going and not refused
 
-    def await_settled(self) -> None:
-        """Waits until everybody is served well again."""
+    def await_settled(self) -> bool:
+        """Waits until everybody is served well again; whether that came."""
         deadline = time.monotonic() + RECOVERY_S_MAX
         time.sleep(RECOVERED_S)
         while not self.settled():
             if time.monotonic() > deadline:
-                print("    clients are not served well yet", flush=True)
-                return
+                return False
             time.sleep(0.2)
+        return True
+
+    def broken(self) -> list[str]:
+        """Clients that ended before they were told to, and with what."""
+        every: list[Asking | Writing] = [*self.asking, self.committing, self.pushing]
+        return [client.broken for client in every if client.broken]
 
     def lost_commits(self) -> list[int]:
         """Acknowledged commits that are not there."""
+        numbers = self.committing.numbers()  # first: what is acknowledged from now on is not looked for
         there = {record.name for record in self._platform.list("entity")}
-        return [number for number in self.committing.numbers() if f"fault_probe_{number}" not in there]
+        return [number for number in numbers if f"fault_probe_{number}" not in there]
 
     def lost_rows(self) -> list[int]:
         """Acknowledged rows that are not online."""
@@ -152,22 +158,14 @@ class Clients:
         return self.lost_rows()
 
 
-def _whole(answer: dict[str, Any]) -> str:
-    """Nothing where a prediction came with all its features, else what is missing: an absent feature must say ERROR."""
-    if len(answer["predictions"]) != 1:
-        return f"{len(answer['predictions'])} predictions"
-    unread = [name for name, statuses in answer["statuses"].items() if "ERROR" in statuses]
-    return f"{len(unread)} features could not be read" if unread else ""
-
-
 def strike(clients: Clients, fault: str, act: Callable[[], object], *, writes: str = "") -> Row:
     """Does one fault while all go on, waits until they are well served again, and says what they saw."""
     print(f"  {fault} ...", flush=True)
-    clients.await_settled()
+    quiet = clients.await_settled()
     before = time.monotonic()
     retried = sum(asking.retried for asking in clients.asking)
     act()
-    clients.await_settled()
+    settled = clients.await_settled()
     pause = max(asking.pause_s(before) for asking in clients.asking)
     errors = [problem for asking in clients.asking for problem in asking.errors(before)]
     commits, rows = clients.lost_commits(), clients.lost_rows()
@@ -178,6 +176,8 @@ def strike(clients: Clients, fault: str, act: Callable[[], object], *, writes: s
         note += f"; {writes} paused {writing.pause_s(before):.1f} s, {len(refused)} refused"
     if errors:
         note += f"; {errors[0][:90]}"
+    if not (quiet and settled):
+        note += f"; NOT WELL SERVED {'before' if not quiet else 'after'} {RECOVERY_S_MAX:.0f} s"
     return Row(fault, f"{pause:.2f} s", len(errors), f"{len(commits)} commits, {len(rows)} rows", note)
 
 
@@ -272,7 +272,10 @@ def main() -> int:
             "acknowledged and lost", f"{len(lost)} commits, {len(kept_out)} rows; {len(repaired)} rows after repair"
         )
         report.line("parity afterwards", f"{differing} of {values:,} values differ")
-    return 1 if lost or repaired or differing or done.differing else 0
+    for broken in clients.broken():
+        report.line("a client ended", broken)
+    unsettled = [row.fault for row in rows if "NOT WELL SERVED" in row.note]
+    return 1 if lost or repaired or differing or done.differing or clients.broken() or unsettled else 0
 
 
 def show(report: Report, rows: Sequence[Row]) -> None:

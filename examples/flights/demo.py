@@ -222,7 +222,7 @@ class Done(NamedTuple):
 def run(report: Report) -> Done:
     """The main job, from nothing."""
     for left in (HERE / ".stook").glob("*"):
-        if left.name != "cluster":  # where a cluster runs, its servers keep their files there
+        if left.name not in ("cluster", "locks"):  # where a cluster runs, its servers keep their files there
             shutil.rmtree(left) if left.is_dir() else left.unlink()
     report.section("Data: departures from New York in 2013")
     rows = prepare(HERE)

@@ -25,13 +25,13 @@ ANSWER_WAIT_S = 30.0
 class Asking(threading.Thread):
     """One client that asks one question after another over one connection, with one retry, as a careful client does."""
 
-    def __init__(
-        self, endpoint: str, path: str, bodies: Sequence[bytes], check: Callable[[dict[str, Any]], str]
-    ) -> None:
+    def __init__(self, endpoint: str, path: str, bodies: Sequence[bytes]) -> None:
         super().__init__(daemon=True)
         parts = urlsplit(endpoint)
         self._address = (parts.hostname or "", parts.port or 80)
-        self._path, self._bodies, self._check = path, bodies, check
+        self._path, self._bodies = path, bodies
+        self._first: dict[bytes, dict[str, Any]] = {}
+        self.broken = ""
         self._connection: http.client.HTTPConnection | None = None
         self.stop = threading.Event()
         self.good: list[float] = []
@@ -40,6 +40,13 @@ class Asking(threading.Thread):
 
     def run(self) -> None:
         """Asks until told to stop."""
+        try:
+            self._go_on()
+        except BaseException as error:
+            self.broken = repr(error)
+            raise
+
+    def _go_on(self) -> None:
         number = 0
         while not self.stop.is_set():
             number += 1
@@ -64,12 +71,22 @@ class Asking(threading.Thread):
             text = answer.read()
             if answer.status != 200:
                 return f"HTTP {answer.status}: {text[:200].decode(errors='replace')}"
-            return self._check(json.loads(text))
+            return self._compare(body, json.loads(text))
         except (OSError, http.client.HTTPException) as error:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
             return f"{type(error).__name__}: {error}"
+
+    def _compare(self, body: bytes, answer: dict[str, Any]) -> str:
+        """Nothing where a question is answered as it was the first time: the same prediction and features, each found or
+        missing as then. Nobody changes these features, so anything else is wrong."""
+        told = {name: answer[name] for name in ("predictions", "features", "statuses")}
+        unread = [name for name, statuses in told["statuses"].items() if "ERROR" in statuses]
+        if unread:
+            return f"{len(unread)} features could not be read, and say so"
+        first = self._first.setdefault(body, told)
+        return "" if told == first else "ANOTHER ANSWER THAN BEFORE"
 
     def pause_s(self, since: float) -> float:
         """The longest time without a good answer since an instant."""
@@ -87,12 +104,20 @@ class Writing(threading.Thread):
     def __init__(self, write: Callable[[int], object], pause_s: float) -> None:
         super().__init__(daemon=True)
         self._write, self._pause_s = write, pause_s
+        self.broken = ""
         self.stop = threading.Event()
         self.acknowledged: list[tuple[float, int]] = []
         self.refused: list[tuple[float, str]] = []
 
     def run(self) -> None:
         """Writes until told to stop; a number that was refused is not written again."""
+        try:
+            self._go_on()
+        except BaseException as error:
+            self.broken = repr(error)
+            raise
+
+    def _go_on(self) -> None:
         number = 0
         while not self.stop.is_set():
             number += 1

@@ -160,6 +160,38 @@ def test_it_begins_with_what_its_file_says(short: Path) -> None:
             assert {call(port)[1] for _ in range(4)} == {"a"}
 
 
+def test_no_gateways_never_replace_those_in_the_file(short: Path) -> None:
+    balancer, _ = make_balancer(short)
+    assert balancer.write([])
+    assert balancer.write([Gateway("a", "127.0.0.1", 1)])
+    assert not balancer.write([])
+    assert "server a 127.0.0.1:1 " in (short / "h.cfg").read_text()
+
+
+def test_one_that_was_added_and_left_without_checks_is_checked(short: Path) -> None:
+    """Whoever added it was killed before it said that its health be asked."""
+    balancer, _ = make_balancer(short)
+    balancer.write([])
+    with running(short, balancer), upstream("a") as a:
+        words = f"add server gateways/a 127.0.0.1:{a.server_address[1]} check inter 200ms fall 2 rise 1"
+        balancer._tell(words, "New server registered.")
+        settle(balancer, [gateway(a, weight=1)])
+        a.shutdown()
+        a.server_close()
+        await_true(lambda: not balancer.servers()[0].healthy, "its end noticed")
+
+
+def test_an_address_of_six_bytes_groups(short: Path) -> None:
+    balancer, _ = make_balancer(short)
+    balancer.write([])
+    six = Gateway("six", "::1", 9)
+    with running(short, balancer):
+        balancer.act(Act(Step.ADD, six))
+        (server,) = balancer.servers()
+        assert (server.host, server.port) == ("::1", 9)
+        assert [act.step for act in decide([six], [server], {}, now_s=0.0).acts][-1] is Step.READY
+
+
 @pytest.mark.parametrize("balance", list(ALGORITHMS))
 def test_every_way_of_spreading_takes_servers_while_it_runs(short: Path, balance: str) -> None:
     balancer, port = make_balancer(short, balance)
@@ -202,7 +234,10 @@ def test_what_is_wrong_is_said(short: Path) -> None:
         balancer.act(Act(Step.READY, one))
         with pytest.raises(Conflict, match="maintenance"):
             balancer.act(Act(Step.REMOVE, one))
-    for wrong in (Gateway("a b", "h", 1), Gateway("a", "h; disable", 1), Gateway("a", "h", 1, weight=257)):
+    for wrong in (
+        Gateway("a b", "127.0.0.1", 1), Gateway("a", "127.0.0.1; disable", 1), Gateway("a", "host", 1),
+        Gateway("a", "0.0.0.0", 1), Gateway("a", "127.0.0.1", 1, weight=257), Gateway("a", None, "1"),  # type: ignore[arg-type]
+    ):  # fmt: skip
         with pytest.raises(InvalidArgument, match="no gateway"):
             balancer.write([wrong])
     with pytest.raises(InvalidSettings, match="one of roundrobin"):

@@ -9,26 +9,28 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import secrets
 import shutil
 import socket
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 from stook.cluster.local.nodes import FILE_NAME, HOST, ClusterSettings, Node, Programs, parse_cluster
-from stook.core.errors import CorruptStore, InvalidSettings, NotSupported
+from stook.core.errors import CorruptStore, EngineUnavailable, InvalidSettings, NotSupported
 
 FOLDER: Final = Path(".stook") / "cluster"
 SECRETS: Final = ("records", "postgres", "replicator", "rewinder")
 SECRET_BYTES: Final = 18
-SOCKET_PATH_BYTES_MAX: Final = 100
+SOCKET_PATH_BYTES_MAX: Final = 95  # Linux takes 107, of which HAProxy adds twelve while it starts
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_./+@,-]+")
 ZOOKEEPER_JAR: Final = Path("/usr/share/java/zookeeper.jar")
 POSTGRESQL: Final = Path("/usr/lib/postgresql")
 USERS: Final = ("postgres", "nobody")
@@ -40,8 +42,10 @@ SEARCH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Kept:
     """What was chosen when the cluster first came up, and which of its nodes somebody took down since."""
 
+    settings: ClusterSettings
     ports: dict[str, int]
     secrets: dict[str, str]
+    run_as: tuple[str, tuple[str, ...]] = ("", ())
     down: list[str] = field(default_factory=list)
     redis_made: bool = False
 
@@ -62,21 +66,25 @@ def read_kept(folder: Path) -> Kept | None:
     """What was kept; None where the cluster was never up. Raises CorruptStore."""
     path = folder / "kept.json"
     try:
-        return Kept(**json.loads(path.read_text(encoding="utf-8")))
+        said = json.loads(path.read_text(encoding="utf-8"))
+        run_as = (said["run_as"][0], tuple(said["run_as"][1]))
+        return Kept(**{**said, "settings": ClusterSettings(**said["settings"]), "run_as": run_as})
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
         raise CorruptStore(f"{path} does not read back: {error}", hint="restore it, or delete the cluster") from None
 
 
 def write_kept(folder: Path, kept: Kept) -> None:
     """Keeps it, readable by its owner alone, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "kept.json", json.dumps(vars(kept), indent=1) + "\n", mode=0o600)
+    _write(folder / "kept.json", json.dumps(asdict(kept), indent=1) + "\n", mode=0o600)
 
 
-def choose(settings: ClusterSettings, names: Sequence[str], before: Kept | None) -> Kept:
-    """Ports and secrets for what has none yet; all others stay."""
+def choose(
+    settings: ClusterSettings, names: Sequence[str], before: Kept | None, run_as: tuple[str, tuple[str, ...]]
+) -> Kept:
+    """Ports and secrets for what has none yet; all others stay. Nothing is down any more."""
     ports = {} if before is None else dict(before.ports)
     if settings.port:
         ports["balancer"] = settings.port
@@ -84,7 +92,7 @@ def choose(settings: ClusterSettings, names: Sequence[str], before: Kept | None)
     ports |= dict(zip(missing, _free_ports(len(missing)), strict=True))
     words = {} if before is None else dict(before.secrets)
     words |= {name: secrets.token_urlsafe(SECRET_BYTES) for name in SECRETS if name not in words}
-    return Kept(ports, words, [] if before is None else before.down, before is not None and before.redis_made)
+    return Kept(settings, ports, words, run_as, [], before is not None and before.redis_made)
 
 
 def _free_ports(count: int) -> list[int]:
@@ -149,7 +157,6 @@ def find_programs(settings: ClusterSettings) -> Programs:
                            ("sqlalchemy", settings.postgresql), ("redis", settings.redis_masters)):  # fmt: skip
         if wanted and find_spec(module) is None:
             python.append(module)
-    user, as_other = _not_root() if settings.postgresql else ("", ())
     found = Programs(
         python=sys.executable,
         java=java,
@@ -158,8 +165,6 @@ def find_programs(settings: ClusterSettings) -> Programs:
         redis_server=program("redis-server", "redis-server", settings.redis_masters),
         redis_cli=program("redis-cli", "redis-tools", settings.redis_masters),
         haproxy=program("haproxy", "haproxy", settings.gateways),
-        user=user,
-        as_other=as_other,
     )
     mends = [f"apt-get install {' '.join(dict.fromkeys(debian))}"] if debian else []
     mends += ["pip install 'stook[cluster]'"] if python else []
@@ -168,10 +173,13 @@ def find_programs(settings: ClusterSettings) -> Programs:
     return found
 
 
-def _not_root() -> tuple[str, tuple[str, ...]]:
-    """Who runs PostgreSQL where this is root: one of Debian's users; or, where that user may not even start our Python,
-    the command that runs a program in a namespace in which root has that user's number."""
-    if os.geteuid() != 0:
+def not_root(settings: ClusterSettings, project: Path) -> tuple[str, tuple[str, ...]]:
+    """Who runs PostgreSQL where this is root: one of Debian's users; or, where that user may not start our Python in the
+    project, the command that runs a program in a namespace in which root has that user's number.
+
+    Decided once a cluster, since its files then belong to them. Raises NotSupported.
+    """
+    if os.geteuid() != 0 or not settings.postgresql:
         return "", ()
     accounts = [account for account in pwd.getpwall() if account.pw_name in USERS]
     if not accounts:
@@ -179,30 +187,51 @@ def _not_root() -> tuple[str, tuple[str, ...]]:
             "PostgreSQL does not run as root, and there is no user postgres", hint="useradd --system postgres"
         )
     account = min(accounts, key=lambda account: USERS.index(account.pw_name))
-    if _runs((sys.executable, "-c", ""), user=account.pw_uid, group=account.pw_gid, extra_groups=[]):
+    try_it = (sys.executable, "-c", f"import os; os.listdir({str(project)!r})")
+    if _runs(try_it, user=account.pw_uid, group=account.pw_gid, extra_groups=[]):
         return account.pw_name, ()
     unshare = shutil.which("unshare", path=SEARCH) or ""
     as_other = (unshare, "--user", f"--map-user={account.pw_uid}", f"--map-group={account.pw_gid}")
-    if unshare and _runs((*as_other, sys.executable, "-c", "")):
+    if unshare and _runs((*as_other, *try_it)):
         return "", as_other
     raise NotSupported(
-        f"PostgreSQL does not run as root, and user {account.pw_name} may not start {sys.executable}",
-        hint="install Python where all users may read it, or run as another user",
+        f"PostgreSQL does not run as root, and user {account.pw_name} may not start {sys.executable} in {project}",
+        hint="move both where all users may read them, or run as another user",
     )
 
 
 def _runs(command: tuple[str, ...], **account: Any) -> bool:
+    """Whether it runs well. A machine too busy to tell raises EngineUnavailable: it is no answer."""
     try:
         done = subprocess.run(command, check=False, capture_output=True, timeout=RUN_WAIT_S, cwd="/", **account)  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
+    except PermissionError:
         return False
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EngineUnavailable(f"{command[0]} cannot be tried: {error}", hint="repeat it") from None
     return done.returncode == 0
 
 
-def check_socket(path: Path) -> None:
-    """Raises InvalidSettings where a socket's path would be longer than Linux takes."""
-    if len(str(path).encode()) > SOCKET_PATH_BYTES_MAX:
-        raise InvalidSettings(f"{path} is too long for a socket", hint="move the project to a shorter path")
+def check_path(project: Path) -> None:
+    """Raises InvalidSettings where the project's path cannot be written into the servers' files as it is, or is longer than
+    Linux and HAProxy take for a socket."""
+    socket_path = project / FOLDER / "haproxy" / "s"
+    if not _PLAIN.fullmatch(str(project)) or len(str(socket_path).encode()) > SOCKET_PATH_BYTES_MAX:
+        raise InvalidSettings(
+            f"a cluster cannot live in {project}",
+            hint=f"a path of at most {SOCKET_PATH_BYTES_MAX - 24} letters, digits and _ . / + @ , -",
+        )
+
+
+def delete(folder: Path, say: Callable[[str], None]) -> None:
+    """Deletes a cluster's folder: in one step out of the way, so that one that was half deleted is never taken for one that
+    is there."""
+    if not folder.exists():
+        return
+    aside = folder.with_name(f"{folder.name}.deleted.{os.getpid()}")
+    folder.rename(aside)
+    for left in folder.parent.glob(f"{folder.name}.deleted.*"):
+        shutil.rmtree(left)
+    say(f"{folder} deleted")
 
 
 def surroundings_of(environ: Any) -> dict[str, str]:

@@ -9,13 +9,10 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Final, NoReturn
 
 from stook.app import clusterfolder as folders
-from stook.app.clusterfolder import Kept
 from stook.cluster.local import probes, redis
 from stook.cluster.local.nodes import ClusterSettings, Node, Surroundings
 from stook.core.errors import EngineUnavailable, InvalidArgument
@@ -49,11 +46,14 @@ class Rising:
 
     def _await_well(self, node: Node) -> None:
         deadline = time.monotonic() + UP_WAIT_S
-        while not (health := probes.ask(node)).well:
-            if self._launcher.observe(node.name).state is WorkState.GONE:
+        while True:
+            health, seen = probes.ask(node), self._launcher.observe(node.name)
+            if health.well if health is not None else seen.state is WorkState.RUNNING:
+                return
+            if seen.state is WorkState.GONE:
                 self._give_up(node, "it ended")
             if time.monotonic() > deadline:
-                self._give_up(node, health.detail)
+                self._give_up(node, "" if health is None else health.detail)
             time.sleep(PAUSE_S)
 
     def _give_up(self, node: Node, why: str) -> NoReturn:
@@ -69,27 +69,30 @@ class Rising:
                 raise EngineUnavailable(f"{what} does not come", hint="stook cluster status")
             time.sleep(PAUSE_S)
 
-    def make_redis(self, settings: ClusterSettings, around: Surroundings, kept: Kept, folder: Path) -> None:
-        """Joins the Redis servers into one cluster, the first time; a half-made one is named, never made anew.
+    def make_redis(self, settings: ClusterSettings, around: Surroundings) -> None:
+        """Joins the Redis servers into one cluster, where they know nobody yet; a half-made one is never made anew.
 
         Raises InvalidArgument with Redis's words.
         """
         servers = redis.servers(settings, around)
-        if not servers or kept.redis_made:
-            return
         for server in servers:
-            self.await_true(partial(_has_role, server), f"{server.name}'s answer")
-        if not all(probes.ask(server).well for server in servers):
-            command = redis.make_cluster(settings, around)
+            self.await_true(partial(_knows_itself, server), f"{server.name}'s answer")
+        if any(probes.redis_peers(server) > 1 for server in servers):
+            return  # it was made: whoever waits for their health waits for the rest
+        command = redis.make_cluster(settings, around)
+        try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=MAKE_WAIT_S, check=False)  # noqa: S603
-            if done.returncode:
-                raise InvalidArgument(
-                    f"the Redis servers cannot be joined: {done.stdout.strip()[-500:]}",
-                    hint="where they hold nothing yet: stook cluster down --delete-data",
-                )
-            self._say("redis joined into one cluster")
-        folders.write_kept(folder, replace(kept, redis_made=True))
+        except subprocess.TimeoutExpired:
+            raise EngineUnavailable(
+                f"the Redis servers were not joined within {MAKE_WAIT_S:.0f} s", hint="repeat stook cluster up"
+            ) from None
+        if done.returncode:
+            raise InvalidArgument(
+                f"the Redis servers cannot be joined: {done.stdout.strip()[-500:]}",
+                hint="where they hold nothing yet: stook cluster down --delete-data",
+            )
+        self._say("redis joined into one cluster")
 
 
-def _has_role(node: Node) -> bool:
-    return probes.ask(node).role != ""
+def _knows_itself(node: Node) -> bool:
+    return probes.redis_peers(node) > 0

@@ -8,7 +8,7 @@ because coordination does not, nor take gateways away because they cannot be see
 from __future__ import annotations
 
 import json
-import re
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from stook.app.wiring import load_backend
 from stook.cluster.balance import decide
 from stook.cluster.membership import Membership
 from stook.core.errors import CallerError, InvalidArgument, StookError, TryAgain
-from stook.core.ports.balancer import Balancer, Gateway
+from stook.core.ports.balancer import Balancer, Gateway, check_gateway
 from stook.core.ports.coordination import Coordination, State
 from stook.core.settings import Settings, load_settings, parse_url
 
@@ -33,7 +33,6 @@ LEAVE_WAIT_S: Final = 2.0
 DRAIN_SEEN_S: Final = 1.5  # until every balancer has seen that a gateway takes no more calls
 WATCH_S: Final = 0.5  # after which a balancer looks at its servers though no gateway changed
 Say = Callable[[str], None]
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 class Joined:
@@ -57,28 +56,34 @@ class Joined:
 
     def leave(self) -> None:
         """Says that it takes no more calls, waits until balancers have seen that, and leaves. Call it before stopping to
-        answer; it takes DRAIN_SEEN_S, and no longer than LEAVE_WAIT_S more where coordination does not answer."""
+        answer; it takes DRAIN_SEEN_S, and a few LEAVE_WAIT_S more where coordination does not answer."""
         self._stopping.set()
-        with self._lock:
+        if not self._lock.acquire(timeout=LEAVE_WAIT_S):
+            self._note("left without saying so: coordination does not answer")
+            return
+        try:
             if self._membership is None or self._coordination is None:
                 return
-            try:
-                data = _dump(replace(self._gateway, draining=True))
-                self._membership.register(self._gateway.name, data, wait_s=LEAVE_WAIT_S)
-                time.sleep(DRAIN_SEEN_S)
-                self._membership.leave(within_s=LEAVE_WAIT_S)
-            except StookError as error:
-                self._note(f"left without saying so: {error}")
+            data = _dump(replace(self._gateway, draining=True))
+            self._membership.register(self._gateway.name, data, wait_s=LEAVE_WAIT_S)
+            time.sleep(DRAIN_SEEN_S)
+            self._membership.leave(within_s=LEAVE_WAIT_S)
+        except StookError as error:
+            self._note(f"left without saying so: {error}")
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
-        """Ends the session, and with it the standing. Idempotent."""
+        """Ends the session, and with it the standing; one that cannot be ended in time ends by itself. Idempotent."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(LEAVE_WAIT_S)
-        with self._lock:
+        if not self._lock.acquire(timeout=LEAVE_WAIT_S):
+            return
+        try:
             if self._coordination is not None:
                 self._coordination.close()
                 self._coordination = self._membership = None
+        finally:
+            self._lock.release()
 
     def __enter__(self) -> Joined:
         return self
@@ -104,7 +109,7 @@ class Joined:
                 membership.register(self._gateway.name, _dump(self._gateway), wait_s=REGISTER_WAIT_S)
                 self._membership = membership
                 self._note(f"joined the gateways as {self._gateway.name}")
-            elif self._membership.keep():
+            elif self._membership.keep(wait_s=REGISTER_WAIT_S):
                 self._note(f"joined the gateways again as {self._gateway.name}")
         except StookError as error:
             self._note(f"not among the gateways now, and trying again: {error}")
@@ -122,17 +127,22 @@ def join(folder: str | Path, gateway: Gateway, say: Say) -> Joined:
 
 
 def gateway_at(name: str, address: str) -> Gateway:
-    """A gateway under a name at HOST:PORT. Raises InvalidArgument.
+    """A gateway under a name at HOST:PORT; a host's name is resolved here, once. Raises InvalidArgument.
 
     >>> gateway_at("g1", "[::1]:6566").host
-    '[::1]'
+    '::1'
     """
     host, _, port = address.rpartition(":")
-    if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16 and _NAME.fullmatch(name)):
-        raise InvalidArgument(
-            f"{name!r} at {address!r} is no gateway", hint="a name of letters, digits, ., - and _, and HOST:PORT"
+    try:
+        found = (
+            socket.getaddrinfo(host.strip("[]") or None, int(port), type=socket.SOCK_STREAM)[0][4][0] if host else ""
         )
-    return Gateway(name, host, int(port))
+        return check_gateway(Gateway(name, str(found), int(port)))
+    except (ValueError, OSError, InvalidArgument):
+        raise InvalidArgument(
+            f"{name!r} at {address!r} is no gateway that a balancer could reach",
+            hint="a name of letters, digits, ., - and _; where it listens on all addresses, say which: --advertise HOST:PORT",
+        ) from None
 
 
 def keep_balanced(folder: str | Path, engine: str, going: Callable[[], bool], say: Say) -> None:
@@ -155,12 +165,16 @@ def keep_balanced(folder: str | Path, engine: str, going: Callable[[], bool], sa
                 balancer.write(gateways or [])
             try:
                 decision = decide(gateways, balancer.servers(), leaving, now_s=time.monotonic())
-                leaving = dict(decision.leaving)
-                for act in decision.acts:
-                    balancer.act(act)
-                    say(f"{act.step.value} {act.gateway.name}")
             except TryAgain as error:
                 watching.note(str(error))
+                continue
+            leaving = dict(decision.leaving)
+            for act in decision.acts:
+                try:
+                    balancer.act(act)
+                    say(f"{act.step.value} {act.gateway.name}")
+                except TryAgain as error:  # the others do not wait for it; it is decided again
+                    watching.note(str(error))
     finally:
         watching.close()
 
@@ -189,6 +203,10 @@ class _Watching:
             time.sleep(max(WATCH_S - (time.monotonic() - started), 0))
             return None
         found = [_load(name, data) for name, data in self._known.items()]
+        if None in found:
+            self.note(
+                f"{found.count(None)} members say nothing of themselves that can be understood; they take no calls"
+            )
         return [gateway for gateway in found if gateway is not None]
 
     def note(self, text: str) -> None:
@@ -213,8 +231,8 @@ def _dump(gateway: Gateway) -> bytes:
 
 def _load(name: str, data: bytes) -> Gateway | None:
     """What a member says of itself; None for one that says nothing we understand, which then takes no calls."""
-    with suppress(ValueError, TypeError, CallerError):
+    with suppress(ValueError, TypeError, KeyError, CallerError):
         said = json.loads(data)
         known = {key: said[key] for key in ("host", "port", "weight", "draining", "calls_max") if key in said}
-        return Gateway(name, **known)
+        return check_gateway(Gateway(name, **known))
     return None

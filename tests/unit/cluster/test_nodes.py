@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stook.cluster.local import front, keeping, postgresql, redis, zookeeper
+from stook.cluster.local import keeping, postgresql, redis, zookeeper
+from stook.cluster.local.layout import by_stage, check_change, nodes_of
 from stook.cluster.local.nodes import ClusterSettings, Node, Programs, Surroundings, parse_cluster, port_names
 from stook.core.errors import InvalidSettings
 from stook.core.ports.launcher import Observed, WorkState
@@ -26,10 +28,7 @@ def surroundings(settings: ClusterSettings) -> Surroundings:
 
 def all_nodes(settings: ClusterSettings) -> list[Node]:
     around = surroundings(settings)
-    return [
-        *zookeeper.members(settings, around), *postgresql.members(settings, around), *redis.servers(settings, around),
-        *front.gateways(settings, around), front.balancer(settings, around), front.haproxy(around),
-    ]  # fmt: skip
+    return nodes_of(settings, around)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +56,8 @@ def test_wrong_settings_name_the_field_and_the_mend(text: dict[str, object], say
 def test_every_node_has_a_name_a_port_and_a_folder_of_its_own() -> None:
     settings = ClusterSettings()
     nodes = all_nodes(settings)
-    assert len(nodes) == 3 + 2 + 6 + 3 + 2
+    assert len(nodes) == 3 + 2 + 6 + 3 + 2 + 1
+    assert sorted(n.name for stage in by_stage(nodes) for n in stage) == sorted(n.name for n in nodes)
     assert len({node.name for node in nodes}) == len(nodes)
     ports = [node.port for node in nodes if node.port]
     assert len(set(ports)) == len(ports)
@@ -108,3 +108,24 @@ def test_what_ends_is_started_again_ever_more_slowly(ends: list[bool]) -> None:
         pause = 1.0 if after - before >= keeping.STEADY_S else min(pause * 2, keeping.PAUSE_MAX_S)
     if all(ends):
         assert started and len(ends) - started[-1] <= keeping.PAUSE_MAX_S
+
+
+@pytest.mark.parametrize(
+    ("change", "running", "refused"),
+    [
+        ({"gateways": 5}, True, ""),
+        ({"gateways": 1}, True, ""),
+        ({"workers": 2}, True, "stook cluster down, then up"),
+        ({"workers": 2}, False, ""),
+        ({"redis_masters": 5}, False, "--delete-data"),
+        ({"zookeeper": 5}, True, "--delete-data"),
+    ],
+)
+def test_a_cluster_becomes_another_only_where_it_can(change: dict[str, int], running: bool, refused: str) -> None:
+    before = ClusterSettings()
+    if not refused:
+        check_change(before, replace(before, **change), running=running)  # type: ignore[arg-type]
+        return
+    with pytest.raises(InvalidSettings) as caught:
+        check_change(before, replace(before, **change), running=running)  # type: ignore[arg-type]
+    assert refused in caught.value.hint and next(iter(change)) in caught.value.message

@@ -8,22 +8,21 @@ answer for good that it has not read: HAProxy says what went wrong in words, wit
 from __future__ import annotations
 
 import csv
+import ipaddress
 import os
-import re
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from stook.backends.haproxy.configuration import BACKEND, Front, render, server_words
-from stook.core.errors import Conflict, EngineUnavailable, InvalidArgument, InvalidSettings
-from stook.core.ports.balancer import WEIGHT_MAX, Act, Duty, Gateway, Server, Step
+from stook.core.errors import Conflict, EngineUnavailable, InvalidSettings
+from stook.core.ports.balancer import Act, Duty, Gateway, Server, Step, check_gateway
 from stook.core.settings import EngineUrl
 
 ANSWER_WAIT_S: Final = 5.0
 ANSWER_BYTES_MAX: Final = 4 << 20
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_HOST: Final = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}")
 _ADDED: Final = "New server registered."
 _DELETED: Final = "Server deleted."
 
@@ -44,12 +43,13 @@ class HaproxyBalancer:
 
     def act(self, act: Act) -> None:
         gateway, name = act.gateway, f"{BACKEND}/{act.gateway.name}"
-        _check(gateway)
+        check_gateway(gateway)
         match act.step:
             case Step.ADD:
                 self._tell(f"add server {name} {server_words(gateway)}", _ADDED)
                 self._tell(f"enable health {name}")
             case Step.READY:
+                self._tell(f"enable health {name}")  # again: whoever added it may have been killed before it did
                 self._tell(f"set server {name} state ready")
             case Step.DRAIN:
                 self._tell(f"set server {name} state drain")
@@ -62,9 +62,9 @@ class HaproxyBalancer:
 
     def write(self, gateways: Sequence[Gateway]) -> bool:
         for gateway in gateways:
-            _check(gateway)
+            check_gateway(gateway)
         text = render(self._front, gateways)
-        if self._path.exists() and self._path.read_text() == text:
+        if self._path.exists() and (not gateways or self._path.read_text() == text):
             return False
         new = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")
         try:
@@ -123,11 +123,6 @@ def _server(row: dict[str, str]) -> Server:
     duty = Duty.RESTING if status.startswith("MAINT") else Duty.DRAINING if status.startswith("DRAIN") else Duty.READY
     calls = int(row["scur"] or 0) + int(row["qcur"] or 0)
     healthy = row["check_status"].removeprefix("* ") == "L7OK"
+    with suppress(ValueError):
+        host = str(ipaddress.ip_address(host.strip("[]")))
     return Server(row["svname"], host, int(port), int(row["weight"] or 0), duty, healthy, calls)
-
-
-def _check(gateway: Gateway) -> None:
-    """Raises InvalidArgument for a gateway whose words would mean something else in HAProxy's language."""
-    good = _NAME.fullmatch(gateway.name) and _HOST.fullmatch(gateway.host) and 0 < gateway.port < 1 << 16
-    if not (good and 0 <= gateway.weight <= WEIGHT_MAX and gateway.calls_max > 0):
-        raise InvalidArgument(f"{gateway} is no gateway", hint=f"a plain name and host, a weight up to {WEIGHT_MAX}")

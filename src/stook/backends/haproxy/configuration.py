@@ -85,4 +85,5 @@ backend {BACKEND}
 
 def server_words(gateway: Gateway) -> str:
     """A server's address and all its options: one added at run time takes none from defaults."""
-    return f"{gateway.host}:{gateway.port} {CHECK} weight {gateway.weight} maxconn {gateway.calls_max}"
+    host = f"[{gateway.host}]" if ":" in gateway.host else gateway.host
+    return f"{host}:{gateway.port} {CHECK} weight {gateway.weight} maxconn {gateway.calls_max}"

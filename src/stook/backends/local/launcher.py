@@ -116,7 +116,7 @@ class LocalLauncher:
         return Observed(name, WorkState.GONE) if found is None else Observed(name, WorkState.RUNNING, found.number)
 
     def works(self) -> list[Observed]:
-        names = sorted(path.name for path in self._folder.iterdir() if (path / "log").exists())
+        names = sorted(path.parent.name for path in self._folder.glob("*/log"))
         return [self.observe(name) for name in names]
 
     def stop(self, name: str, *, grace_s: float) -> None:

@@ -16,6 +16,7 @@ from stook.core.ports.launcher import Work
 GATEWAY: Final = "gateway"
 BALANCER: Final = "balancer"
 HAPROXY: Final = "haproxy"
+KEEPER: Final = "keeper"
 
 
 def gateways(settings: ClusterSettings, around: Surroundings) -> list[Node]:
@@ -39,6 +40,12 @@ def balancer(settings: ClusterSettings, around: Surroundings) -> Node:
         around.programs.python, "-m", "stook", "-C", str(around.project), "cluster", "balancer", engine(settings, around)
     )  # fmt: skip
     return Node(BALANCER, Work(BALANCER, command, str(around.project), around.environment), 0)
+
+
+def keeper(around: Surroundings) -> Node:
+    """The node that starts again what ends."""
+    command = (around.programs.python, "-m", "stook", "-C", str(around.project), "cluster", "keep")
+    return Node(KEEPER, Work(KEEPER, command, str(around.project), around.environment), 0)
 
 
 def haproxy(around: Surroundings) -> Node:

@@ -29,11 +29,11 @@ class Health:
     detail: str = ""
 
 
-def ask(node: Node) -> Health:
-    """The node's health."""
+def ask(node: Node) -> Health | None:
+    """The node's health; None for one that answers nobody, whose program says all."""
     probe = _PROBES.get(node.kind)
     if probe is None:
-        return Health(True, "")
+        return None
     try:
         return probe(node.port)
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -62,6 +62,16 @@ def _redis(port: int) -> Health:
     role = "master" if "\r\nmaster\r\n" in said else "replica" if "\r\nslave\r\n" in said else ""
     slots = next((line.partition(":")[2] for line in said.splitlines() if line.startswith("cluster_slots_ok")), "?")
     return Health(ok and bool(role), role, f"{slots} of 16384 slots served" if ok else "the cluster is not whole")
+
+
+def redis_peers(node: Node) -> int:
+    """How many servers a Redis server knows, itself among them; 0 when it does not answer."""
+    try:
+        said = _exchange(node.port, b"CLUSTER INFO\r\nQUIT\r\n")
+    except OSError:
+        return 0
+    known = next((line.partition(":")[2] for line in said.splitlines() if line.startswith("cluster_known_nodes")), "0")
+    return int(known)
 
 
 def _gateway(port: int) -> Health:

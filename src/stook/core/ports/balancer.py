@@ -7,17 +7,23 @@ backends implement it. It must never decide who takes calls: it says how servers
 from __future__ import annotations
 
 import enum
+import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+from stook.core.errors import InvalidArgument
 
 WEIGHT_MAX = 256
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 CALLS_MAX_DEFAULT = 128
 
 
 @dataclass(frozen=True)
 class Gateway:
-    """A gateway as it says of itself. `calls_max`: how many calls it takes at once; more wait before it."""
+    """A gateway as it says of itself. `host` is an IP address as Python spells it, so that two are compared as text.
+    `calls_max`: how many calls it takes at once; more wait before it."""
 
     name: str
     host: str
@@ -25,6 +31,28 @@ class Gateway:
     weight: int = 100
     draining: bool = False
     calls_max: int = CALLS_MAX_DEFAULT
+
+
+def check_gateway(gateway: Gateway) -> Gateway:
+    """The gateway, where all it says of itself can be told to a balancer. Raises InvalidArgument, also for wrong types.
+
+    >>> check_gateway(Gateway("a", "127.0.0.1", 6566)).name
+    'a'
+    """
+    numbers = (gateway.port, gateway.weight, gateway.calls_max)
+    good = isinstance(gateway.name, str) and _NAME.fullmatch(gateway.name) and isinstance(gateway.draining, bool)
+    good = good and all(type(number) is int for number in numbers)
+    good = good and 0 < gateway.port < 1 << 16 and 0 <= gateway.weight <= WEIGHT_MAX and 0 < gateway.calls_max < 1 << 20
+    try:
+        address = ipaddress.ip_address(gateway.host) if good else None
+    except ValueError:
+        address = None
+    if address is None or str(address) != gateway.host or address.is_unspecified:
+        raise InvalidArgument(
+            f"{gateway} is no gateway",
+            hint=f"a plain name, an IP address that can be reached, a weight to {WEIGHT_MAX}",
+        )
+    return gateway
 
 
 class Duty(enum.Enum):
@@ -83,5 +111,9 @@ class Balancer(Protocol):
         ...
 
     def write(self, gateways: Sequence[Gateway]) -> bool:
-        """Writes the balancer's own file anew, so that it begins with these when it starts; whether that changed it."""
+        """Writes the balancer's own file anew, so that it begins with these when it starts; whether that changed it.
+
+        No gateways at all never replace a file that is there: none may be seen while all answer. Raises InvalidArgument,
+        EngineUnavailable.
+        """
         ...

@@ -104,7 +104,7 @@ def balancer(session: Session, engine: str) -> None:
 @command(cluster, "keep", hidden=True)
 def keep(session: Session) -> None:
     """Start again what ends, until stopped. `up` runs this in the background."""
-    _cluster(session).keep(_until_stopped())
+    _cluster(session).keep(_until_stopped(), click.echo)
 
 
 def _until_stopped() -> Callable[[], bool]:
@@ -124,7 +124,7 @@ def _show(session: Session, found: LocalCluster) -> bool:
     ]  # fmt: skip
     well = all(node.health.well and node.state.value == "running" for node in nodes)
     columns = ("node", "program", "role", "health", "port", "detail")
-    endpoint = found.endpoint if found.settings.gateways else ""
+    endpoint = found.endpoint
     as_json = {"endpoint": endpoint, "well": well, "nodes": [dict(zip(columns, row, strict=True)) for row in rows]}
     session.table(columns, rows, as_json)
     if endpoint:
