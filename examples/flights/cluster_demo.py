@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -226,6 +227,7 @@ def parity_after(done: Done) -> tuple[int, int]:
 def cluster(*, keep: bool) -> Iterator[str]:
     """A cluster of this project from nothing; its endpoint. Down and gone behind the block."""
     stook_command("cluster", "down", "--delete-data")
+    shutil.rmtree(HERE / ".stook", ignore_errors=True)  # before anybody opens what is in it
     try:
         stook_command("cluster", "up")
         os.environ.update(json.loads(stook_command("cluster", "env", "--json")))
