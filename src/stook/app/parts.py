@@ -67,8 +67,9 @@ class Parts:
 
     def close(self) -> None:
         """Ends what runs beside the calls."""
-        if self.following is not None:
-            self.following.close()
+        following = self.__dict__.get("following")  # not made, where nobody asked: closing opens nothing
+        if following is not None:
+            following.close()
 
     def prepared(self, plan: ReadPlan) -> PreparedRead:
         """A plan compiled, within the project's limits."""
