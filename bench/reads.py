@@ -191,8 +191,7 @@ def measure_growth(plan: Plan) -> list[Figure]:
             p.materialize(None, CLOCK, ["ten"])
             rows = stored_rows(p, ["ten"])
             packed = sum(len(key) + len(value) for key, value in rows["ten"])
-            data = root / ".stook" / "online" / "data.mdb"
-            size = data.stat().st_blocks * 512
+            on_disk = _on_disk(f"on disk, {entities:,} entities of 10 doubles", root, packed, "<= 1.3x")
             with raw_store(plan.folder / "grown-raw", rows) as (env, databases):
                 del rows
                 read, bare = p.prepare(["ten:" + f"t{i}" for i in range(10)]), raw_read(env, [databases["ten"]])
@@ -214,18 +213,15 @@ def measure_growth(plan: Plan) -> list[Figure]:
                 aim="grows <= 1.5x",
             )
         )
-        disk = {"stook": [size / 1e6], "packed bytes": [packed / 1e6]}
-        figures.append(
-            Figure(
-                f"on disk, {entities:,} entities of 10 doubles",
-                disk,
-                "MB",
-                ("packed bytes",),
-                "<= 1.3x",
-            )
-        )
+        figures.append(on_disk)
         shutil.rmtree(root)
     return figures
+
+
+def _on_disk(what: str, root: Path, packed: int, aim: str) -> Figure:
+    """What a project's online store takes on disk, beside its packed bytes."""
+    size = (root / ".stook" / "online" / "data.mdb").stat().st_blocks * 512
+    return Figure(what, {"stook": [size / 1e6], "packed bytes": [packed / 1e6]}, "MB", ("packed bytes",), aim)
 
 
 def measure_disk(plan: Plan) -> list[Figure]:
@@ -239,10 +235,7 @@ def measure_disk(plan: Plan) -> list[Figure]:
             p.apply()
             p.materialize(None, CLOCK, [view])
             packed = sum(len(key) + len(value) for key, value in stored_rows(p, [view])[view])
-        size = (root / ".stook" / "online" / "data.mdb").stat().st_blocks * 512
-        what = f"on disk, {entities:,} rows of {features} doubles"
-        samples = {"stook": [size / 1e6], "packed bytes": [packed / 1e6]}
-        figures.append(Figure(what, samples, "MB", ("packed bytes",), aim))
+        figures.append(_on_disk(f"on disk, {entities:,} rows of {features} doubles", root, packed, aim))
         shutil.rmtree(root / ".stook")
     return figures
 

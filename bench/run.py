@@ -72,9 +72,8 @@ def main() -> int:
     found: dict[str, list[Figure]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for number, (family, (title, measures)) in enumerate(FAMILIES.items()):
-            if (options.only and family not in options.only) or (
-                family == "cluster" and not peers and not options.only
-            ):
+            wanted = family in options.only if options.only else peers or family != "cluster"
+            if not wanted:
                 continue
             started = time.monotonic()
             place = Path(folder, str(number))

@@ -21,7 +21,7 @@ from typing import Any
 
 import pyarrow as pa
 from demo import HERE, Done, Report, flight_body, run
-from faults import Asking, Writing
+from faults import Asking, Client, Writing
 
 import stook
 from stook import Entity, FeatureView, Field, Int64, PushSource
@@ -108,7 +108,7 @@ class Clients:
 
     def stop(self) -> None:
         """Ends them all."""
-        every: list[Asking | Writing] = [*self.asking, self.committing, self.pushing]
+        every: list[Client] = [*self.asking, self.committing, self.pushing]
         for thread in every:
             thread.stop.set()
         for thread in every:
@@ -134,7 +134,7 @@ class Clients:
 
     def broken(self) -> list[str]:
         """Clients that ended before they were told to, and with what."""
-        every: list[Asking | Writing] = [*self.asking, self.committing, self.pushing]
+        every: list[Client] = [*self.asking, self.committing, self.pushing]
         return [client.broken for client in every if client.broken]
 
     def lost_commits(self) -> list[int]:

@@ -22,31 +22,49 @@ RETRY_PAUSE_S = 0.05
 ANSWER_WAIT_S = 30.0
 
 
-class Asking(threading.Thread):
-    """One client that asks one question after another over one connection, with one retry, as a careful client does."""
+class Client(threading.Thread):
+    """Goes on until it is told to stop; `broken` says with what it ended before that."""
 
-    def __init__(self, endpoint: str, path: str, bodies: Sequence[bytes]) -> None:
+    def __init__(self) -> None:
         super().__init__(daemon=True)
-        parts = urlsplit(endpoint)
-        self._address = (parts.hostname or "", parts.port or 80)
-        self._path, self._bodies = path, bodies
-        self._first: dict[bytes, dict[str, Any]] = {}
-        self.broken = ""
-        self._connection: http.client.HTTPConnection | None = None
         self.stop = threading.Event()
-        self.good: list[float] = []
-        self.failed: list[tuple[float, str]] = []
-        self.retried = 0
+        self.broken = ""
 
     def run(self) -> None:
-        """Asks until told to stop."""
+        """Goes on."""
         try:
-            self._go_on()
+            self.go_on()
         except BaseException as error:
             self.broken = repr(error)
             raise
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
+        """What the client does."""
+        raise NotImplementedError
+
+
+def longest_gap_s(times: Sequence[float], since: float) -> float:
+    """The longest time between two of these instants since one, and until now."""
+    all_times = [since, *(t for t in times if t >= since), time.monotonic()]
+    return max(after - before for before, after in itertools.pairwise(all_times))
+
+
+class Asking(Client):
+    """One client that asks one question after another over one connection, with one retry, as a careful client does."""
+
+    def __init__(self, endpoint: str, path: str, bodies: Sequence[bytes]) -> None:
+        super().__init__()
+        parts = urlsplit(endpoint)
+        self._address = (parts.hostname or "", parts.port or 80)
+        self._path, self._bodies = path, bodies
+        self._first: dict[bytes, dict[str, Any]] = {}
+        self._connection: http.client.HTTPConnection | None = None
+        self.good: list[float] = []
+        self.failed: list[tuple[float, str]] = []
+        self.retried = 0
+
+    def go_on(self) -> None:
+        """Asks until told to stop."""
         number = 0
         while not self.stop.is_set():
             number += 1
@@ -90,34 +108,24 @@ class Asking(threading.Thread):
 
     def pause_s(self, since: float) -> float:
         """The longest time without a good answer since an instant."""
-        times = [since, *(t for t in list(self.good) if t >= since), time.monotonic()]
-        return max(after - before for before, after in itertools.pairwise(times))
+        return longest_gap_s(list(self.good), since)
 
     def errors(self, since: float) -> list[str]:
         """What failed since an instant though it was tried again."""
         return [problem for at, problem in list(self.failed) if at >= since]
 
 
-class Writing(threading.Thread):
+class Writing(Client):
     """One client that writes one numbered thing after another, and keeps which were acknowledged."""
 
     def __init__(self, write: Callable[[int], object], pause_s: float) -> None:
-        super().__init__(daemon=True)
+        super().__init__()
         self._write, self._pause_s = write, pause_s
-        self.broken = ""
-        self.stop = threading.Event()
         self.acknowledged: list[tuple[float, int]] = []
         self.refused: list[tuple[float, str]] = []
 
-    def run(self) -> None:
+    def go_on(self) -> None:
         """Writes until told to stop; a number that was refused is not written again."""
-        try:
-            self._go_on()
-        except BaseException as error:
-            self.broken = repr(error)
-            raise
-
-    def _go_on(self) -> None:
         number = 0
         while not self.stop.is_set():
             number += 1
@@ -135,5 +143,4 @@ class Writing(threading.Thread):
 
     def pause_s(self, since: float) -> float:
         """The longest time without an acknowledgement since an instant."""
-        times = [since, *(at for at, _ in list(self.acknowledged) if at >= since), time.monotonic()]
-        return max(after - before for before, after in itertools.pairwise(times))
+        return longest_gap_s([at for at, _ in list(self.acknowledged)], since)

@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests import debian
@@ -27,7 +26,7 @@ from tests.servers import await_true
 import stook
 from stook.app.gateways import GROUP
 from stook.app.scaffold import write_project
-from stook.app.wiring import load_backend
+from stook.app.wiring import load_coordination
 from stook.cluster.membership import Membership
 from stook.core.settings import load_settings
 
@@ -201,7 +200,7 @@ def test_too_much_load_is_refused_in_order_and_passes(front: Front) -> None:
 def test_what_answers_is_not_taken_away_because_nobody_is_listed(front: Front) -> None:
     """The only gateway's main process is stopped until its session ends, while its worker answers; then it goes on."""
     front.begin("a")
-    listed = Membership(opened := open_coordination_of(front.root), GROUP)
+    listed = Membership(opened := load_coordination(load_settings(front.root)), GROUP)
     try:
         assert set(listed.members()) == {"a"}
         with asking(front.port, clients=1) as clients:
@@ -218,11 +217,6 @@ def test_what_answers_is_not_taken_away_because_nobody_is_listed(front: Front) -
     finally:
         opened.close()
     assert [problem for client in clients for problem in client.failed] == []
-
-
-def open_coordination_of(root: Path) -> Any:
-    settings = load_settings(root)
-    return load_backend("coordination", settings.engines.coordination, root, "engines.coordination")
 
 
 def workers_of(pid: int) -> list[int]:

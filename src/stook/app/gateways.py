@@ -16,9 +16,9 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Final, cast
+from typing import Final
 
-from stook.app.wiring import load_backend
+from stook.app.wiring import load_backend, load_coordination
 from stook.cluster.balance import decide
 from stook.cluster.membership import Membership
 from stook.core.errors import CallerError, InvalidArgument, StookError, TryAgain
@@ -35,6 +35,19 @@ WATCH_S: Final = 0.5  # after which a balancer looks at its servers though no ga
 Say = Callable[[str], None]
 
 
+class _Once:
+    """Says a thing once, until something else is to be said."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._said = ""
+
+    def __call__(self, text: str) -> None:
+        if text != self._said:
+            self._said = text
+            self._say(text)
+
+
 class Joined:
     """One gateway's standing in the group, kept by a thread: registered when coordination answers, again when a session
     was lost, draining before it stops."""
@@ -42,13 +55,12 @@ class Joined:
     def __init__(self, settings: Settings, gateway: Gateway, say: Say) -> None:
         self._settings = settings
         self._gateway = gateway
-        self._say = say
+        self._note = _Once(say)
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._membership: Membership | None = None
         self._coordination: Coordination | None = None
         self._thread = threading.Thread(target=self._keep, name="stook-join", daemon=True)
-        self._said = ""
 
     def start(self) -> None:
         """Begins to stand in the group."""
@@ -103,7 +115,7 @@ class Joined:
     def _stand(self) -> None:
         try:
             if self._coordination is None:
-                self._coordination = _open(self._settings)
+                self._coordination = load_coordination(self._settings)
             if self._membership is None:
                 membership = Membership(self._coordination, GROUP)
                 membership.register(self._gateway.name, _dump(self._gateway), wait_s=REGISTER_WAIT_S)
@@ -113,12 +125,6 @@ class Joined:
                 self._note(f"joined the gateways again as {self._gateway.name}")
         except StookError as error:
             self._note(f"not among the gateways now, and trying again: {error}")
-
-    def _note(self, text: str) -> None:
-        """Says a thing once, until something else is to be said."""
-        if text != self._said:
-            self._said = text
-            self._say(text)
 
 
 def join(folder: str | Path, gateway: Gateway, say: Say) -> Joined:
@@ -184,8 +190,7 @@ class _Watching:
 
     def __init__(self, settings: Settings, say: Say) -> None:
         self._settings = settings
-        self._say = say
-        self._said = ""
+        self.note = _Once(say)
         self._coordination: Coordination | None = None
         self._known: dict[str, bytes] = {}
 
@@ -194,7 +199,7 @@ class _Watching:
         started = time.monotonic()
         try:
             if self._coordination is None:
-                self._coordination = _open(self._settings)
+                self._coordination = load_coordination(self._settings)
             if self._coordination.session().state is State.LOST:
                 self._coordination.renew()
             self._known = Membership(self._coordination, GROUP).wait(self._known, timeout_s=WATCH_S)
@@ -209,20 +214,9 @@ class _Watching:
             )
         return [gateway for gateway in found if gateway is not None]
 
-    def note(self, text: str) -> None:
-        """Says a thing once, until something else is to be said."""
-        if text != self._said:
-            self._said = text
-            self._say(text)
-
     def close(self) -> None:
         if self._coordination is not None:
             self._coordination.close()
-
-
-def _open(settings: Settings) -> Coordination:
-    url = settings.engines.coordination
-    return cast("Coordination", load_backend("coordination", url, settings.root, "engines.coordination"))
 
 
 def _dump(gateway: Gateway) -> bytes:

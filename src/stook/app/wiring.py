@@ -50,13 +50,17 @@ def load_backend(port: str, url: EngineUrl, root: Path, where: str) -> Any:
     return factory(url, root)
 
 
+def load_coordination(settings: Settings) -> Coordination:
+    """Begins a session with a project's coordination store; whoever calls closes it. Raises as `load_backend`."""
+    url = settings.engines.coordination
+    return cast("Coordination", load_backend("coordination", url, settings.root, "engines.coordination"))
+
+
 @contextmanager
 def open_coordination(folder: str | Path) -> Iterator[Coordination]:
     """A project's coordination store alone, closed behind the block: it must be reached also where the rest does not
     open. Raises NotAProject, InvalidSettings, NotSupported, EngineUnavailable."""
-    settings = load_settings(folder)
-    url = settings.engines.coordination
-    opened = cast("Coordination", load_backend("coordination", url, settings.root, "engines.coordination"))
+    opened = load_coordination(load_settings(folder))
     try:
         yield opened
     finally:

@@ -20,7 +20,6 @@ from stook.core.errors import Conflict, InvalidArgument, SessionLost, StookError
 from stook.core.ports.coordination import (
     ANY,
     CALL_S,
-    CHILDREN_MAX,
     SEQUENCE_DIGITS,
     SEQUENCE_MAX,
     Check,
@@ -34,6 +33,7 @@ from stook.core.ports.coordination import (
     Set,
     Stat,
     State,
+    check_children,
     check_operations,
     check_path,
     parent_of,
@@ -184,11 +184,7 @@ class MemoryCoordination:
         del within_s
         with self._tree.mutex:
             node = self._live_node(path)
-            if len(node.children) > CHILDREN_MAX:
-                raise TooLarge(
-                    f"node {path!r} has {len(node.children)} children, at most {CHILDREN_MAX} are listed",
-                    hint="spread them over several parents",
-                )
+            check_children(path, len(node.children))
             self._watch(self._tree.on_children, path, watch)
             return sorted(node.children)
 

@@ -22,7 +22,6 @@ from stook.core.errors import InvalidSettings, SessionLost, StookError
 from stook.core.ports.coordination import (
     ANY,
     CALL_S,
-    CHILDREN_MAX,
     Create,
     Delete,
     Flag,
@@ -100,7 +99,7 @@ class SqliteCoordination:
     def children(self, path: str, *, watch: Flag | None = None, within_s: float = CALL_S) -> list[str]:
         lease = self._live(path)
         with self._database.transaction(write=False, within_s=within_s) as connection:
-            stat, names = read_children(connection, path, CHILDREN_MAX)
+            stat, names = read_children(connection, path)
         if watch is not None:
             lease.watch(watch, path, children_seen, stat)
         return names

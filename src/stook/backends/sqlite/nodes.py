@@ -22,6 +22,7 @@ from stook.core.ports.coordination import (
     Result,
     Set,
     Stat,
+    check_children,
     parent_of,
 )
 
@@ -60,16 +61,12 @@ def read_node(connection: sqlite3.Connection, path: str) -> Node:
     return Node(path, found[0], Stat(*found[1:]))
 
 
-def read_children(connection: sqlite3.Connection, path: str, children_max: int) -> tuple[Stat, list[str]]:
+def read_children(connection: sqlite3.Connection, path: str) -> tuple[Stat, list[str]]:
     """The names of the node's children, sorted. Raises UnknownObject, TooLarge."""
     stat = read_stat(connection, path)
     if stat is None:
         raise _unknown(path)
-    if stat.children > children_max:
-        raise TooLarge(
-            f"node {path!r} has {stat.children} children, at most {children_max} are listed",
-            hint="spread them over several parents",
-        )
+    check_children(path, stat.children)
     rows = connection.execute("SELECT name FROM nodes WHERE parent = ? ORDER BY name", (path,))
     return stat, [name for (name,) in rows]
 

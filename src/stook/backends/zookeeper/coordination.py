@@ -29,12 +29,10 @@ from stook.core.errors import (
     InvalidSettings,
     SessionLost,
     StookError,
-    TooLarge,
 )
 from stook.core.ports.coordination import (
     ANY,
     CALL_S,
-    CHILDREN_MAX,
     Create,
     Delete,
     Flag,
@@ -45,6 +43,7 @@ from stook.core.ports.coordination import (
     Set,
     Stat,
     State,
+    check_children,
     check_operations,
     check_path,
 )
@@ -114,11 +113,8 @@ class ZookeeperCoordination:
     def children(self, path: str, *, watch: Flag | None = None, within_s: float = CALL_S) -> list[str]:
         deadline_s = time.monotonic() + within_s
         stat = self.exists(path, within_s=within_s)
-        if stat is not None and stat.children > CHILDREN_MAX:  # asked first: the answer itself has no limit
-            raise TooLarge(
-                f"node {path!r} has {stat.children} children, at most {CHILDREN_MAX} are listed",
-                hint="spread them over several parents",
-            )
+        if stat is not None:  # asked first: the answer itself has no limit
+            check_children(path, stat.children)
         names = self._read("children", path, watch, deadline_s - time.monotonic())
         return sorted(name for name in names if self._words.full(path) != "/" or name != _OWN)
 

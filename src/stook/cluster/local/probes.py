@@ -11,6 +11,7 @@ import json
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from stook.cluster.local import front, postgresql, redis, zookeeper
@@ -60,8 +61,11 @@ def _redis(port: int) -> Health:
     said = _exchange(port, b"CLUSTER INFO\r\nROLE\r\nQUIT\r\n")
     ok = "cluster_state:ok" in said
     role = "master" if "\r\nmaster\r\n" in said else "replica" if "\r\nslave\r\n" in said else ""
-    slots = next((line.partition(":")[2] for line in said.splitlines() if line.startswith("cluster_slots_ok")), "?")
-    return Health(ok and bool(role), role, f"{slots} of 16384 slots served" if ok else "the cluster is not whole")
+    return Health(
+        ok and bool(role),
+        role,
+        f"{_fact(said, 'cluster_slots_ok')} of 16384 slots served" if ok else "the cluster is not whole",
+    )
 
 
 def redis_peers(node: Node) -> int:
@@ -70,18 +74,17 @@ def redis_peers(node: Node) -> int:
         said = _exchange(node.port, b"CLUSTER INFO\r\nQUIT\r\n")
     except OSError:
         return 0
-    known = next((line.partition(":")[2] for line in said.splitlines() if line.startswith("cluster_known_nodes")), "0")
-    return int(known)
+    return int(_fact(said, "cluster_known_nodes"))
 
 
-def _gateway(port: int) -> Health:
+def _fact(said: str, name: str) -> str:
+    """One line of Redis's CLUSTER INFO; 0 where it says none."""
+    return next((line.partition(":")[2] for line in said.splitlines() if line.startswith(f"{name}:")), "0")
+
+
+def _http(port: int, role: str) -> Health:
     status, _ = _get(port, "/health")
-    return Health(status == 200, "ready" if status == 200 else "", "" if status == 200 else f"HTTP {status}")
-
-
-def _haproxy(port: int) -> Health:
-    status, _ = _get(port, "/health")
-    return Health(status == 200, "answers" if status == 200 else "", "" if status == 200 else f"HTTP {status}")
+    return Health(True, role) if status == 200 else Health(False, "", f"HTTP {status}")
 
 
 def _get(port: int, path: str) -> tuple[int, bytes]:
@@ -109,6 +112,6 @@ _PROBES: Final[dict[str, Callable[[int], Health]]] = {
     zookeeper.KIND: _zookeeper,
     postgresql.KIND: _postgresql,
     redis.KIND: _redis,
-    front.GATEWAY: _gateway,
-    front.HAPROXY: _haproxy,
+    front.GATEWAY: partial(_http, role="ready"),
+    front.HAPROXY: partial(_http, role="answers"),
 }

@@ -184,6 +184,15 @@ def check_operations(operations: Sequence[Operation]) -> None:
         )
 
 
+def check_children(path: str, count: int) -> None:
+    """Checks that so many children may be listed. Raises TooLarge."""
+    if count > CHILDREN_MAX:
+        raise TooLarge(
+            f"node {path!r} has {count} children, at most {CHILDREN_MAX} are listed",
+            hint="spread them over several parents",
+        )
+
+
 def parent_of(path: str) -> str:
     """The path of the node above.
 
