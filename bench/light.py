@@ -114,7 +114,8 @@ def size_mb(folder: Path) -> float:
 
 
 def _sizes(plan: Plan) -> list[Figure]:
-    places = {"stook": str(ROOT)} | ({"Feast": "feast"} if plan.peers else {})
+    places = {"stook": str(ROOT), "stook-client": str(ROOT / "distributions" / "client")}
+    places |= {"Feast": "feast"} if plan.peers else {}
     sizes = {}
     for name, what in places.items():
         environment = plan.folder / f"size-{name}"
@@ -122,4 +123,8 @@ def _sizes(plan: Plan) -> list[Figure]:
         pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, what], check=True)
         sizes[name] = [size_mb(environment / "lib")]
-    return [Figure("installed without extras", sizes, "MB", ("Feast",), "<= 0.85x Feast")]
+    client = {"stook-client": sizes.pop("stook-client")}
+    return [
+        Figure("installed without extras", sizes, "MB", ("Feast",), "<= 0.85x Feast"),
+        Figure("installed, the client alone", client, "MB", (), "<= 60 MB"),
+    ]

@@ -53,7 +53,8 @@ def open(target: str | Path, clock: object = None, *, token: str = "") -> Platfo
     """Opens a project's folder, or a server by its URL (`"http://host:6566"`).
 
     `clock` freezes a folder's platform at an instant, for replays and tests; a `Clock` of your own is taken as it is,
-    and may move. A server's clock is its own. `token` is the server's bearer token. Raises NotAProject, InvalidSettings, CorruptStore, EngineUnavailable.
+    and may move. A server's clock is its own. `token` is the server's bearer token. Raises NotAProject,
+    InvalidSettings, CorruptStore, EngineUnavailable, and NotSupported for a folder where only the client is installed.
     """
     text = str(target)
     if text.startswith(("http://", "https://")):
@@ -62,7 +63,15 @@ def open(target: str | Path, clock: object = None, *, token: str = "") -> Platfo
         if clock is not None:
             raise errors.InvalidArgument("a server's clock is its own", hint="start it with `stook serve --clock ...`")
         return cast("Platform", Remote(text, token=token))  # the same verbs; those it lacks raise NotRemote
-    from stook.app import open_platform  # start-up time: only embedded use needs the platform
+    try:
+        from stook.app import open_platform  # start-up time: only embedded use needs the platform
+    except ModuleNotFoundError as error:
+        if error.name != "stook.app":
+            raise
+        raise errors.NotSupported(
+            f"{text!r} is a folder, and stook-client alone only asks servers",
+            hint='pip install stook, or give a server\'s address: stook.open("http://host:6566")',
+        ) from None
 
     return open_platform(target, clock)
 

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from click.testing import CliRunner
 
 import stook
+from stook.client import Remote
 from stook.core.arrow import to_arrow
 from stook.core.definitions import Projection
 from stook.core.instants import to_datetime, to_us
@@ -118,7 +119,13 @@ def remote(case: Case, world: World) -> Answer:
         return _online(client, case)
 
 
-def _online(platform: Any, case: Case) -> Answer:
+def remote_json(case: Case, world: World) -> Answer:
+    """The same through a client without Arrow; as Arrow, once it is there, its answer is of the declared types too."""
+    with Remote(world.url, arrow=False) as client:
+        return _online(client, case, in_arrow=True)
+
+
+def _online(platform: Any, case: Case, *, in_arrow: bool = False) -> Answer:
     entities = {name: list(values) for name, values in case.entities.items()}
     # a view without keys has as many rows as it is asked for
     rows = [{} for _ in case.labels] if not entities else None
@@ -128,7 +135,11 @@ def _online(platform: Any, case: Case) -> Answer:
     times = {
         name: [NO_TIME if at is None else to_us(at) for at in column] for name, column in found.event_timestamps.items()
     }
-    return Answer(found.to_dict(), found.statuses, times, found.ages)
+    types = None
+    if in_arrow:
+        table = found.to_arrow()
+        types = {name: table.schema.field(name).type for name in case.feature_types()}
+    return Answer(found.to_dict(), found.statuses, times, found.ages, types)
 
 
 def sdk_arrow(case: Case, world: World) -> Answer:
@@ -259,6 +270,7 @@ NOW_DOORS: dict[str, Door] = {
     "http json": http_json,
     "http arrow": http_arrow,
     "remote": remote,
+    "remote json": remote_json,
     "remote arrow": remote_arrow,
     "cli": cli,
 }

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 import stook
 from stook import FileSource, PushSource, SqlSource
+from stook.client import Remote
 from stook.core.arrow import to_arrow
 from stook.core.definitions import Source
 from stook.core.dtypes import DType
@@ -100,8 +101,12 @@ def push(feed: str, platform: Any, web: httpx.Client, view: CaseView) -> None:
         if feed == "http push":
             _push_json(web, view, facts)
         elif feed == "remote push":
-            with stook.open(str(web.base_url)) as remote:
-                remote.push(view.name, rows)
+            # half of the rows by each form in which the client sends them
+            half = -(-rows.num_rows // 2)
+            with Remote(str(web.base_url), arrow=True) as in_arrow, Remote(str(web.base_url), arrow=False) as in_json:
+                in_arrow.push(view.name, rows.slice(0, half))
+                if half < rows.num_rows:
+                    in_json.push(view.name, rows.slice(half).to_pylist())
         else:
             # in two chunks, the second one a slice: what takes the first chunk only, or a slice's parent, is found out
             half = rows.num_rows // 2

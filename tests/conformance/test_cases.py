@@ -38,7 +38,7 @@ WAYS_IN = {
     ON_REDIS: ("parquet", "push"),
 }
 NOT_ASKED = {  # ways out that are asked in some worlds only
-    "memory": ("cli training", "remote", "remote arrow", "cli"),  # its stores live in one process
+    "memory": ("cli training", "remote", "remote json", "remote arrow", "cli"),  # its stores live in one process
     "embedded": (),
     "postgresql": ("cli training", "cli"),  # a process a case: what it shows of records is shown by the others
     ON_REDIS: ("training", "cli training", "saved", "polars"),  # history does not know where online rows are

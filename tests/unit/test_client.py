@@ -6,7 +6,8 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
+from decimal import Decimal as PyDecimal
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ import pytest
 import stook
 from stook import Entity, FeatureService, FeatureView, Field, FileSource, Int64
 from stook.app import Platform
-from stook.client import Remote, spelling
+from stook.client import Remote, answers, spelling
 from stook.client.remote import NOT_REMOTE
-from stook.core.errors import EngineUnavailable, InvalidArgument, NotRemote, SchemaMismatch
+from stook.core.errors import EngineUnavailable, InvalidArgument, NotRemote, NotSupported, SchemaMismatch
+from stook.core.specs import Column
 
 driver = Entity("driver", join_keys={"driver_id": Int64})
 stats = FeatureView("stats", entities=[driver], schema=[Field("trips", Int64)], source=FileSource("a.parquet"))
@@ -204,3 +206,70 @@ def test_other_inputs_are_single_or_columns() -> None:
     spelled = spelling.request_json({"a": 1, "b": [1, float("nan")], "c": "text", "d": np.array([1.5]), "e": None})
     assert spelled == {"request": {"a": 1, "b": [1, "NaN"], "c": "text", "d": [1.5], "e": None}}
     assert spelling.request_json(None) == {}
+
+
+TYPED = (
+    Column("n", Int64), Column("x", stook.Float64), Column("s", stook.String), Column("b", stook.Bytes), Column("d", stook.Date),
+    Column("t", stook.Time), Column("at", stook.Timestamp), Column("m", stook.Decimal(9, 2)),
+    Column("a", stook.Array(stook.Bytes)), Column("o", stook.Struct({"x": stook.Float64})), Column("k", stook.Map(stook.String, Int64)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sent"),
+    [
+        ("n", 2**63 - 1, 2**63 - 1),
+        ("n", np.int64(7), 7),
+        ("x", float("-inf"), "-Infinity"),
+        ("x", 1, 1),
+        ("s", "NaN", "NaN"),
+        ("b", b"ab", "YWI="),
+        ("d", date(2024, 5, 1), "2024-05-01"),
+        ("t", time(1, 2, 3, 4), "01:02:03.000004"),
+        ("at", datetime(2024, 5, 1), "2024-05-01T00:00:00Z"),
+        ("m", PyDecimal("1E+3"), "1000"),
+        ("a", [b"ab", None], ["YWI=", None]),
+        ("o", {"x": float("nan")}, {"x": "NaN"}),
+        ("k", {"one": 1, "none": None}, [["one", 1], ["none", None]]),
+        ("k", [("one", 1)], [["one", 1]]),
+        ("event_timestamp", datetime(2024, 5, 1, tzinfo=UTC), "2024-05-01T00:00:00Z"),
+    ],
+    ids=repr,
+)
+def test_pushed_values_are_spelled_by_their_type(name: str, value: Any, sent: Any) -> None:
+    for data in ([{name: value}, {}], {name: [value, None]}):
+        assert answers.pushed_columns(data, "rows", TYPED) == {name: [sent, None]}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("s", float("nan")),  # would come as text
+        ("s", b"ab"),
+        ("n", float("nan")),
+        ("n", datetime(2024, 5, 1)),
+        ("x", "NaN"),  # would come as a number
+        ("b", "YWI="),  # would come as other bytes
+        ("d", "2024-05-01"),
+        ("d", datetime(2024, 5, 1)),
+        ("t", time(1, tzinfo=UTC)),
+        ("at", "2024-05-01"),
+        ("m", 1.5),
+        ("a", b"ab"),
+        ("a", ["ab"]),
+        ("o", {"y": 1.0}),
+        ("k", [1]),
+        ("a", 5),
+    ],
+    ids=repr,
+)
+def test_what_would_arrive_as_something_else_is_refused_before_it_is_sent(name: str, value: Any) -> None:
+    with pytest.raises(SchemaMismatch, match=rf"rows: column '{name}' is .* in row 1, not "):
+        answers.pushed_columns([{name: None}, {name: value}], "rows", TYPED)
+
+
+def test_what_only_arrow_can_read_is_refused_without_it() -> None:
+    with pytest.raises(NotSupported, match="which only Arrow can read"):
+        answers.pushed_columns(pa.table({"n": [1]}), "rows", TYPED)
+    with pytest.raises(SchemaMismatch, match="not a list"):
+        answers.pushed_columns({"n": "abc"}, "rows", TYPED)

@@ -6,6 +6,7 @@ embedded platform. It must never decide anything: each verb is one request, and 
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -13,10 +14,9 @@ from types import TracebackType
 from typing import Any, Final, NoReturn
 from urllib.parse import quote, urlencode
 
-from stook.client import spelling
+from stook.client import answers, spelling
 from stook.client.spelling import ARROW, JSON
-from stook.client.transport import Transport
-from stook.core.arrow import as_table
+from stook.client.transport import Answer, Transport
 from stook.core.errors import NotRemote, UnknownObject
 from stook.core.instants import to_rfc3339, to_us
 from stook.core.outcomes import Acknowledgement, Materialized
@@ -82,10 +82,14 @@ class Remote:
     Use it as a context manager, or `close()` it. Every verb raises EngineUnavailable when the server does not
     answer, Unauthorized when it wants another token, and otherwise what the embedded platform raises. Verbs that
     are not there raise NotRemote, naming the command to run beside the project.
+
+    `arrow`: whether values travel as Arrow streams, which is fastest for many rows; None: where Arrow and NumPy are
+    installed. Without, they travel as JSON, each of its declared type, and the answers are the same.
     """
 
-    def __init__(self, url: str, token: str = "") -> None:
+    def __init__(self, url: str, token: str = "", *, arrow: bool | None = None) -> None:
         self._transport = Transport(url, token)
+        self._arrow = all(map(importlib.util.find_spec, ("pyarrow", "numpy"))) if arrow is None else arrow
         self._declared: dict[str, tuple[float, tuple[Column, ...]]] = {}
 
     def get_online_features(
@@ -105,15 +109,22 @@ class Remote:
         return PreparedRemote(self._read, fields)
 
     def _read(self, fields: dict[str, Any]) -> OnlineResult:
-        answer = self._transport.request(
+        answer = self._ask("/get-online-features", fields)
+        if not self._arrow:
+            return answers.online_result(answer.json())
+        from stook.client import arrowform  # optional driver: Arrow may not be there
+
+        return arrowform.online_result(arrowform.read_stream(answer.body))
+
+    def _ask(self, path: str, fields: dict[str, Any]) -> Answer:
+        return self._transport.request(
             "POST",
-            "/get-online-features",
-            spelling.dump(fields),
-            headers=_ARROW_ANSWER,
+            path,
+            spelling.dump(fields if self._arrow else {**fields, "types": True}),
+            headers=_ARROW_ANSWER if self._arrow else _JSON_HEADERS,
             timeout_s=READ_TIMEOUT_S,
             repeat=True,
         )
-        return spelling.online_result(spelling.read_stream(answer.body))
 
     def push(self, name: str, data: Any, to: str = "both") -> Acknowledgement:
         """Pushes rows to a view or push source; durable and visible once it returns; see `Platform`.
@@ -121,17 +132,21 @@ class Remote:
         It is never sent twice. After an EngineUnavailable it may have been done: pushing the same rows with their
         event times again does no harm.
         """
-        untyped = isinstance(data, dict | list | tuple)
-        table = as_table(data, f"the table pushed to {name!r}", self._columns(name) if untyped else ())
-        # the server tries a view's name first, then a push source's
-        query = urlencode({"view": name, "to": to})
+        what = f"the table pushed to {name!r}"
+        columns = self._columns(name) if isinstance(data, dict | list | tuple) else ()
+        if self._arrow:
+            from stook.client import arrowform  # optional driver: Arrow may not be there
+
+            body, content = arrowform.pushed_stream(data, what, columns), ARROW
+        else:
+            body, content = (
+                spelling.dump({"view": name, "to": to, "df": answers.pushed_columns(data, what, columns)}),
+                JSON,
+            )
+        # in the address, the server tries a view's name first, then a push source's
+        query = f"?{urlencode({'view': name, 'to': to})}" if self._arrow else ""
         answer = self._transport.request(
-            "POST",
-            f"/push?{query}",
-            spelling.table_stream(table),
-            headers={"Content-Type": ARROW},
-            timeout_s=PUSH_TIMEOUT_S,
-            repeat=False,
+            "POST", f"/push{query}", body, headers={"Content-Type": content}, timeout_s=PUSH_TIMEOUT_S, repeat=False
         ).json()
         return Acknowledgement(answer["rows"], tuple(answer["views"]), answer["position"])
 
@@ -207,15 +222,12 @@ class Remote:
     ) -> PredictResult:
         """Predictions of a deployment, and the features that went in; see `Platform`."""
         fields = {**spelling.entities_json(entities, entity_rows), **spelling.request_json(request)}
-        answer = self._transport.request(
-            "POST",
-            f"/predict/{quote(name, safe='')}",
-            spelling.dump(fields),
-            headers=_ARROW_ANSWER,
-            timeout_s=READ_TIMEOUT_S,
-            repeat=True,
-        )
-        return spelling.predict_result(answer.body)
+        answer = self._ask(f"/predict/{quote(name, safe='')}", fields)
+        if not self._arrow:
+            return answers.predict_result(answer.json())
+        from stook.client import arrowform  # optional driver: Arrow may not be there
+
+        return arrowform.predict_result(answer.body)
 
     def get(self, kind: str, name: str) -> Record:
         """The stored object of a kind. Raises UnknownObject with near names."""

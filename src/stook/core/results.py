@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from stook.core.dtypes import DType
+from stook.core.errors import NotSupported
 from stook.core.instants import MICROS_PER_SECOND, to_datetime
 from stook.core.statuses import NO_TIME, STATUS_NAMES, OnlineColumn
 
@@ -92,24 +93,32 @@ class OnlineResult:
     def to_arrow(self) -> pa.Table:
         """Join keys, then for each feature `name`, `name__status` (dictionary of text) and `name__event_timestamp`.
 
-        Raises InvalidArgument where a feature or a key is named like another's status or time.
+        Raises InvalidArgument where a feature or a key is named like another's status or time, and NotSupported where
+        only the client is installed, without Arrow.
         """
-        from stook.core import results_arrow  # start-up time: Arrow loads only when asked for
-
-        return results_arrow.to_table(self.keys, self.columns)
+        return _arrow_form("to_arrow").to_table(self.keys, self.columns)
 
     def to_df(self) -> pd.DataFrame:
         """Join keys and features as a pandas DataFrame; integers with nulls stay exact (Int64)."""
-        from stook.core import results_arrow  # start-up time: Arrow loads only when asked for
-
-        return results_arrow.to_pandas(results_arrow.values_table(self.keys, self.columns))
+        form = _arrow_form("to_df")
+        return form.to_pandas(form.values_table(self.keys, self.columns))
 
     def to_polars(self) -> pl.DataFrame:
         """Join keys and features as a Polars DataFrame."""
-        from stook.core import results_arrow  # start-up time: Arrow loads only when asked for
-
-        return results_arrow.to_polars(results_arrow.values_table(self.keys, self.columns))
+        form = _arrow_form("to_polars")
+        return form.to_polars(form.values_table(self.keys, self.columns))
 
 
 def _as_list(values: Any) -> list[Any]:
     return values if isinstance(values, list) else values.to_pylist()
+
+
+def _arrow_form(verb: str) -> Any:
+    try:
+        from stook.core import results_arrow  # start-up time: Arrow loads only when asked for
+    except ModuleNotFoundError as error:
+        if error.name not in {"pyarrow", "numpy"}:
+            raise
+        hint = "pip install pyarrow numpy, or take to_dict()"
+        raise NotSupported(f"{verb}() needs {error.name}, which is not installed", hint=hint) from None
+    return results_arrow

@@ -25,6 +25,7 @@ class Status(enum.IntEnum):
 
 
 STATUS_NAMES: Final = tuple(status.name for status in Status)
+STATUS_CODES: Final = {name: code for code, name in enumerate(STATUS_NAMES)}
 
 
 class OnlineColumn(NamedTuple):

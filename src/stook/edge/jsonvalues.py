@@ -4,21 +4,13 @@ It is a file of its own because JSON lacks most of our types, and every face tha
 The HTTP server calls it. It is pure; Python objects per cell exist here and nowhere before. It must never round:
 what JSON's form does not say exactly is refused.
 
-Spelling: 64-bit integers are exact numbers, or text where asked; NaN and infinities `"NaN"`, `"Infinity"`,
-`"-Infinity"`; bytes base64; decimals and times of day text; dates `YYYY-MM-DD`; timestamps RFC 3339 UTC; arrays
-and vectors arrays; structs objects; maps arrays of [key, value].
+Single values are spelled as `core.jsontypes` says; 64-bit integers are exact numbers, or text where asked.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import math
-import re
-from collections.abc import Callable, Iterable, Sequence
-from datetime import date, datetime, time
+from collections.abc import Iterable, Sequence
 from decimal import Decimal as PyDecimal
-from decimal import InvalidOperation
 from functools import lru_cache
 from typing import Any, Final
 
@@ -29,15 +21,13 @@ import pyarrow as pa
 from stook.core import dtypes
 from stook.core.arrow import to_arrow
 from stook.core.dtypes import Array, Decimal, DType, Map, Primitive, Struct, Vector
-from stook.core.errors import InvalidArgument, SchemaMismatch
-from stook.core.instants import MICROS_PER_SECOND, to_datetime, to_rfc3339, to_us
+from stook.core.errors import SchemaMismatch
+from stook.core.instants import MICROS_PER_SECOND, to_rfc3339
+from stook.core.jsontypes import REFUSALS, TYPES_KEPT_MAX, Convert, reader, spell_float
 from stook.core.pythonic import column_of
 from stook.core.statuses import NO_TIME, STATUS_NAMES
 
-Convert = Callable[[Any], Any]
-TYPES_KEPT_MAX: Final = 4_096
 SHOWN_BITS_MAX: Final = 256
-NON_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _WIDE: Final = (dtypes.Int64, dtypes.UInt64)
 _WIDE_NAMES: Final = frozenset(dtype.name for dtype in _WIDE)
 _FLOAT_NAMES: Final = frozenset(dtype.name for dtype in dtypes.FLOATS)
@@ -51,7 +41,7 @@ encode: Final = msgspec.json.Encoder().encode
 def values_json(values: Any, dtype: DType | None, *, int64_text: bool = False) -> msgspec.Raw:
     """A column as a JSON array: `values` is a list, or an Arrow array of the type.
 
-    >>> bytes(values_json([1.5, None, math.inf], dtypes.Float64))
+    >>> bytes(values_json([1.5, None, float("inf")], dtypes.Float64))
     b'[1.5,null,"Infinity"]'
     >>> bytes(values_json([2**60], dtypes.Int64, int64_text=True))
     b'["1152921504606846976"]'
@@ -62,7 +52,7 @@ def values_json(values: Any, dtype: DType | None, *, int64_text: bool = False) -
 def columns_bytes(columns: Iterable[tuple[Any, DType | None]], *, int64_text: bool = False) -> list[bytes]:
     """Each column (values and type) as a JSON array, as `values_json`. Columns of numbers are encoded in one call.
 
-    >>> columns_bytes([([1, None], dtypes.Int64), ([1.5, math.inf], dtypes.Float64), (["],["] * 2, dtypes.String)])
+    >>> columns_bytes([([1, None], dtypes.Int64), ([1.5, float("inf")], dtypes.Float64), (["],["] * 2, dtypes.String)])
     [b'[1,null]', b'[1.5,"Infinity"]', b'["],[","],["]']
     """
     wanted = list(columns)
@@ -90,22 +80,12 @@ def values_bytes(values: Any, dtype: DType | None, *, int64_text: bool = False) 
     if isinstance(dtype, Primitive):  # by name: hashing a type costs more than encoding a few cells
         one: Convert | None = str if int64_text and dtype.name in _WIDE_NAMES else None
         if dtype.name in _FLOAT_NAMES:
-            one = _finite
+            one = spell_float
     else:
         one = None if dtype is None else _to_json(dtype, int64_text)
     if one is not None:
         cells = [None if cell is None else one(cell) for cell in cells]
     return encode(cells)
-
-
-def plain_json(values: Any) -> msgspec.Raw:
-    """A column of no declared type, such as predictions: numbers, text or lists of them.
-
-    >>> bytes(plain_json([1, math.nan, [0.5, 0.5], "late"]))
-    b'[1,"NaN",[0.5,0.5],"late"]'
-    """
-    cells = values if isinstance(values, list) else values.to_pylist()
-    return msgspec.Raw(encode([_plain(cell) for cell in cells]))
 
 
 def statuses_json(statuses: Any) -> msgspec.Raw:
@@ -157,23 +137,11 @@ def _cells(values: Any, dtype: DType | None) -> list[Any]:
     return cells
 
 
-def _finite(value: float) -> float | str:
-    if math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-
-
-def _plain(cell: Any) -> Any:
-    if isinstance(cell, float):
-        return _finite(cell)
-    return [_plain(inner) for inner in cell] if isinstance(cell, list | tuple) else cell
-
-
 @lru_cache(TYPES_KEPT_MAX)
 def _to_json(dtype: DType, int64_text: bool) -> Convert | None:
     """What makes one value of the type JSON; None where msgspec already spells it right."""
     if dtype in dtypes.FLOATS:
-        return _finite
+        return spell_float
     if dtype in _WIDE:
         return str if int64_text else None
     match dtype:
@@ -223,14 +191,14 @@ def column_from_json(cells: list[Any], dtype: DType, what: str, *, int64_text: b
     >>> column_from_json(["YWI="], dtypes.Bytes, "x")
     [b'ab']
     """
-    one = _from_json(dtype, int64_text)
+    one = reader(dtype, int64_text)
     if one is None:
         return cells
     converted = []
     for row, cell in enumerate(cells):
         try:
             converted.append(None if cell is None else one(cell))
-        except (ValueError, TypeError, KeyError, InvalidOperation, InvalidArgument, binascii.Error):
+        except REFUSALS:
             shown = repr(cell)
             shown = shown if len(shown) <= 80 else shown[:77] + "..."
             raise SchemaMismatch(f"{what} is {shown} in row {row}, not {dtype}", hint=_hint(dtype)) from None
@@ -293,114 +261,3 @@ def _hint(dtype: DType) -> str:
         case Array() | Vector():
             return "give an array of values"
     return _HINTS.get(dtype, "give a number")
-
-
-@lru_cache(TYPES_KEPT_MAX)
-def _from_json(dtype: DType, int64_text: bool) -> Convert | None:
-    if dtype in dtypes.FLOATS:
-        return _float
-    if dtype in _WIDE:
-        return _integer_text if int64_text else None
-    match dtype:
-        case Decimal():
-            return _decimal
-        case Array(element) | Vector(element, _):
-            one = _strict(element)
-            return lambda cells: [None if cell is None else one(cell) for cell in _listed(cells)]
-        case Struct(fields):
-            return _struct_reader([(name, _strict(inner)) for name, inner in fields])
-        case Map(key, value):
-            return _map_reader(_strict(key), _strict(value))
-    return _SIMPLE.get(dtype)
-
-
-def _strict(dtype: DType) -> Convert:
-    """Inside nested values nobody checks after us: Arrow would make 1 of 1.5."""
-    one = _from_json(dtype, True)
-    if dtype in dtypes.INTEGERS:
-        return _integer_text
-    if dtype in (dtypes.String, dtypes.Bool):
-        kind = str if dtype == dtypes.String else bool
-        return lambda cell: _of_kind(cell, kind)
-    assert one is not None
-    return one
-
-
-def _of_kind(cell: Any, kind: type) -> Any:
-    if not isinstance(cell, kind):
-        raise TypeError
-    return cell
-
-
-_INTEGER: Final = re.compile(r"-?[0-9]{1,20}")
-
-
-def _integer_text(cell: Any) -> int:
-    if isinstance(cell, bool) or not isinstance(cell, int | str):
-        raise TypeError
-    if isinstance(cell, str) and not _INTEGER.fullmatch(cell):
-        raise ValueError  # int() also takes spaces, underscores and digits of other scripts
-    return int(cell)
-
-
-def _float(cell: Any) -> Any:
-    if isinstance(cell, str):
-        return NON_FINITE[cell]
-    if isinstance(cell, bool) or not isinstance(cell, int | float):
-        raise TypeError
-    return cell
-
-
-def _decimal(cell: Any) -> PyDecimal:
-    if isinstance(cell, bool) or not isinstance(cell, int | str):
-        raise TypeError
-    value = PyDecimal(cell)
-    if not value.is_finite():
-        raise ValueError
-    return value
-
-
-def _bytes(cell: Any) -> bytes:
-    return base64.b64decode(_of_kind(cell, str), validate=True)
-
-
-def _time(cell: Any) -> time:
-    found = time.fromisoformat(_of_kind(cell, str))
-    if found.tzinfo is not None:
-        raise ValueError  # a zone would be lost
-    return found
-
-
-def _timestamp(cell: Any) -> datetime:
-    return to_datetime(to_us(_of_kind(cell, str)))
-
-
-_SIMPLE: Final[dict[DType, Convert]] = {
-    dtypes.Bytes: _bytes,
-    dtypes.Date: lambda cell: date.fromisoformat(_of_kind(cell, str)),
-    dtypes.Time: _time,
-    dtypes.Timestamp: _timestamp,
-}
-
-
-def _listed(cell: Any) -> list[Any]:
-    listed: list[Any] = _of_kind(cell, list)
-    return listed
-
-
-def _struct_reader(readers: Sequence[tuple[str, Convert]]) -> Convert:
-    names = {name for name, _ in readers}
-
-    def read(cell: Any) -> dict[str, Any]:
-        if not isinstance(cell, dict) or not cell.keys() <= names:
-            raise TypeError
-        return {name: None if cell.get(name) is None else one(cell[name]) for name, one in readers}
-
-    return read
-
-
-def _map_reader(key: Convert, value: Convert) -> Convert:
-    def read(cell: Any) -> list[tuple[Any, Any]]:
-        return [(key(k), None if v is None else value(v)) for k, v in _listed(cell)]
-
-    return read

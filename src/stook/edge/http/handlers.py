@@ -61,8 +61,8 @@ INLINE_ROWS_MAX: Final = 64
 NOW_US: Final = b"stook.now_us"
 KEY_COLUMNS: Final = b"stook.key_columns"
 RELEASE: Final = b"stook.release"
-_NAMES: Final = b'{"metadata":{"feature_names":'
-_FIRST, _NEXT, _LAST = b'},"results":[{"values":', b',{"values":', b"]}"
+_METADATA: Final = b'{"metadata":'
+_FIRST, _NEXT, _LAST = b',"results":[{"values":', b',{"values":', b"]}"
 _RESULT_END: Final = b',"statuses":%b,"event_timestamps":%b,"ages":%b}'
 Rows = Sequence[Mapping[str, Any]]
 COLUMNS_MAX: Final = 10_000  # of one push
@@ -98,7 +98,9 @@ def _answer_online(door: Door, message: OnlineRequest, arrow: bool) -> bytes:
     entities, rows = _keys(message.entities, message.entity_rows, read.plan.keys, text)
     result = read(entities, entity_rows=rows)
     metrics.count_values(result)
-    return arrow_stream(result.to_arrow(), result) if arrow else online_json(result, int64_text=text)
+    if arrow:
+        return arrow_stream(result.to_arrow(), result)
+    return online_json(result, int64_text=text, types=message.types)
 
 
 def _keys(entities: Any, rows: Any, keys: Sequence[Column], text: bool) -> tuple[Any, Any]:
@@ -117,8 +119,8 @@ def _keys(entities: Any, rows: Any, keys: Sequence[Column], text: bool) -> tuple
     return entities, rows
 
 
-def online_json(result: OnlineResult, *, int64_text: bool = False) -> bytes:
-    """Feast's JSON, plus ages.
+def online_json(result: OnlineResult, *, int64_text: bool = False, types: bool = False) -> bytes:
+    """Feast's JSON, plus ages; with `types`, what the values are.
 
     What columns of one view share is spelled once, and all bytes are joined once: an object a column costs more than its
     values, and a copy of a large answer as much as spelling it.
@@ -132,12 +134,25 @@ def online_json(result: OnlineResult, *, int64_text: bool = False) -> bytes:
         ends.append(_RESULT_END % (bytes(statuses_json(nulls)), nothing, nothing))  # true is 1, a null value
     shared = _Shared(result.now_us)
     ends += [_RESULT_END % shared.spell(column) for column in result.columns]
-    names = [name for name, _, _ in result.keys] + result.feature_names
-    parts, before = [_NAMES, encode(names)], _FIRST
+    parts, before = [_METADATA, encode(_metadata(result, types))], _FIRST
     for text, end in zip(spelled, ends, strict=True):
         parts += (before, text, end)
         before = _NEXT
     return b"".join((*parts, _LAST))
+
+
+def _metadata(result: OnlineResult, types: bool) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"feature_names": [name for name, _, _ in result.keys] + result.feature_names}
+    if types:
+        columns = [dtype for _, dtype, _ in result.keys] + [column.dtype for column in result.columns]
+        metadata["types"] = [_type_spec(dtype) for dtype in columns]
+        metadata["key_columns"] = len(result.keys)
+        metadata["now"] = to_rfc3339(result.now_us)
+    return metadata
+
+
+def _type_spec(dtype: DType | None) -> Any:
+    return None if dtype is None else dtype.to_spec()
 
 
 class _Shared:
@@ -291,7 +306,7 @@ def _predict(door: Door, deployment: str, message: PredictRequest, arrow: bool) 
     result = door.platform.predict(deployment, entities=entities, entity_rows=rows, request=request)
     if result.online is not None:
         metrics.count_values(result.online)
-    return prediction_arrow(result) if arrow else prediction_json(result, int64_text=text)
+    return prediction_arrow(result) if arrow else prediction_json(result, int64_text=text, types=message.types)
 
 
 def _typed(door: Door, deployment: str, request: dict[str, Any], text: bool) -> dict[str, Any]:
@@ -313,14 +328,16 @@ def _prediction_type(result: PredictResult) -> DType | None:
     return None if isinstance(result.raw, list) else from_arrow(result.raw.type)
 
 
-def prediction_json(result: PredictResult, *, int64_text: bool = False) -> bytes:
-    """Predictions, release, and each feature's values, statuses, event times and ages by name."""
+def prediction_json(result: PredictResult, *, int64_text: bool = False, types: bool = False) -> bytes:
+    """Predictions, release, and each feature's values, statuses, event times and ages by name; with `types`, what the
+    values are."""
     columns = [] if result.online is None else result.online.columns
     shared = _Shared(0 if result.online is None else result.online.now_us)
     names = [column.name for column in columns]
     spelled = columns_bytes([(c.values, c.dtype) for c in columns], int64_text=int64_text)
     rest = list(zip(*(shared.spell(column) for column in columns), strict=True)) or [(), (), ()]
     statuses, times, ages = ({n: Raw(text) for n, text in zip(names, texts, strict=True)} for texts in rest)
+    metadata = {"metadata": _prediction_types(result, int64_text)} if types else {}
     return encode(
         {
             "predictions": values_json(result.raw, _prediction_type(result), int64_text=int64_text),
@@ -329,8 +346,19 @@ def prediction_json(result: PredictResult, *, int64_text: bool = False) -> bytes
             "statuses": statuses,
             "event_timestamps": times,
             "ages": ages,
+            **metadata,
         }
     )
+
+
+def _prediction_types(result: PredictResult, int64_text: bool) -> dict[str, Any]:
+    online = result.online
+    keys = [] if online is None else online.keys
+    return {
+        "predictions": _type_spec(_prediction_type(result)),
+        "features": None if online is None else _metadata(online, True),
+        "keys": {name: values_json(values, dtype, int64_text=int64_text) for name, dtype, values in keys},
+    }
 
 
 def prediction_arrow(result: PredictResult) -> bytes:

@@ -30,7 +30,7 @@ class FeatureSet(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 class OnlineRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Which features of which entities. Give `features` (`view:feature` references) or `feature_service`, and
-    `entities` (columns) or `entity_rows` (objects)."""
+    `entities` (columns) or `entity_rows` (objects). With `types` the answer says what its values are."""
 
     features: list[str | FeatureSet] | None = None
     feature_service: str | None = None
@@ -38,6 +38,7 @@ class OnlineRequest(msgspec.Struct, forbid_unknown_fields=True):
     entity_rows: list[dict[str, Any]] | None = None
     full_feature_names: bool = False
     int64: Literal["number", "string"] = "number"
+    types: bool = False
 
 
 class PushRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -74,12 +75,14 @@ class IncrementalRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The entities whose features are looked up, and the model's other inputs, a value each or one for all."""
+    """The entities whose features are looked up, and the model's other inputs, a value each or one for all. With
+    `types` the answer says what its values are."""
 
     entities: Columns | None = None
     entity_rows: list[dict[str, Any]] | None = None
     request: dict[str, Any] | None = None
     int64: Literal["number", "string"] = "number"
+    types: bool = False
 
 
 class ColumnAnswer(msgspec.Struct):
@@ -92,9 +95,13 @@ class ColumnAnswer(msgspec.Struct):
 
 
 class AnswerNames(msgspec.Struct):
-    """Join keys first, then features in the order asked."""
+    """Join keys first, then features in the order asked. Where types are asked for: each one's type, in the registry's
+    spelling, how many are keys, and the time of the read."""
 
     feature_names: list[str]
+    types: list[Any] | msgspec.UnsetType = msgspec.UNSET
+    key_columns: int | msgspec.UnsetType = msgspec.UNSET
+    now: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class OnlineAnswer(msgspec.Struct):
@@ -132,8 +139,18 @@ class MaterializeAnswer(msgspec.Struct):
     views: list[MaterializedView]
 
 
+class PredictTypes(msgspec.Struct):
+    """The type of the predictions and, where features were looked up, what their answer's `metadata` would be, with the
+    keys' values."""
+
+    predictions: Any
+    features: AnswerNames | None
+    keys: Columns
+
+
 class PredictAnswer(msgspec.Struct):
-    """Predictions, the release that made them, and the features that went in, by name."""
+    """Predictions, the release that made them, and the features that went in, by name. `metadata` where types are asked
+    for."""
 
     predictions: list[Any]
     release: str
@@ -141,6 +158,7 @@ class PredictAnswer(msgspec.Struct):
     statuses: dict[str, list[Status]]
     event_timestamps: dict[str, list[str | None]]
     ages: dict[str, list[float | None]]
+    metadata: PredictTypes | msgspec.UnsetType = msgspec.UNSET
 
 
 class HealthAnswer(msgspec.Struct):
