@@ -21,6 +21,7 @@ from stook.core.specs import Column
 from stook.core.statuses import NO_TIME, STATUS_CODES, OnlineColumn
 
 SHOWN_MAX: Final = 80
+_SPELLED_FLOATS: Final = {float, type(None)}
 
 
 def online_result(answer: Mapping[str, Any]) -> OnlineResult:
@@ -54,13 +55,18 @@ def predict_result(answer: Mapping[str, Any]) -> PredictResult:
 def _result(said: Mapping[str, Any], columns: Sequence[Mapping[str, Any]]) -> OnlineResult:
     named = list(zip(said["feature_names"], map(_type, said["types"]), columns, strict=True))
     count = said["key_columns"]
-    times: dict[str | None, int] = {None: NO_TIME}  # columns of one view have the same
+    times: dict[str | None, int] = {None: NO_TIME}
+    statuses, codes, instants, event_us = None, [], None, []  # columns of one view have the same
     answered = []
     for name, dtype, column in named[count:]:
         assert dtype is not None, "the server names every feature's type"
-        statuses = [STATUS_CODES[status] for status in column["statuses"]]
-        event_us = [times[at] if at in times else times.setdefault(at, to_us(at)) for at in column["event_timestamps"]]
-        answered.append(OnlineColumn(name, dtype, _values(column["values"], dtype), statuses, event_us))
+        if column["statuses"] != statuses:
+            statuses = column["statuses"]
+            codes = [STATUS_CODES[status] for status in statuses]
+        if column["event_timestamps"] != instants:
+            instants = column["event_timestamps"]
+            event_us = [times[at] if at in times else times.setdefault(at, to_us(at)) for at in instants]
+        answered.append(OnlineColumn(name, dtype, _values(column["values"], dtype), codes, event_us))
     keys = [(name, dtype, _values(column["values"], dtype)) for name, dtype, column in named[:count]]
     return OnlineResult(keys, answered, now_us=to_us(said["now"]))
 
@@ -70,6 +76,8 @@ def _type(spec: Any) -> DType | None:
 
 
 def _values(cells: list[Any], dtype: DType | None) -> list[Any]:
+    if dtype in FLOATS and set(map(type, cells)) <= _SPELLED_FLOATS:
+        return cells
     one = None if dtype is None else reader(dtype, False)
     if one is None:
         return cells

@@ -71,6 +71,17 @@ def entities_json(entities: Any, entity_rows: Any) -> dict[str, Any]:
     return answer
 
 
+def row_count(fields: Mapping[str, Any]) -> int:
+    """The rows that a request's entities ask for.
+
+    >>> row_count({"entities": {"id": [1, 2]}}), row_count({})
+    (2, 1)
+    """
+    rows = fields.get("entity_rows")
+    columns = (fields.get("entities") or {}).values() if rows is None else [rows]
+    return max(map(len, columns), default=1)
+
+
 def _listed(values: Any) -> Any:
     for method in ("to_pylist", "to_list", "tolist"):  # Arrow, pandas and Polars, NumPy
         if hasattr(values, method):

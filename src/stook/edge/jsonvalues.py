@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+import orjson
 import pyarrow as pa
 
 from stook.core import dtypes
@@ -35,6 +36,8 @@ _NUMBER_NAMES: Final = frozenset(dtype.name for dtype in (*dtypes.FLOATS, *dtype
 _SHORT_NAMES: Final = _NUMBER_NAMES - _WIDE_NAMES
 _STATUSES: Final = [f'"{name}"'.encode() for name in STATUS_NAMES]
 _NULL: Final = b"null"
+_TIMES: Final = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
+_EXACT_US: Final = 1 << 53  # differences below are exact as doubles
 encode: Final = msgspec.json.Encoder().encode
 
 
@@ -50,28 +53,40 @@ def values_json(values: Any, dtype: DType | None, *, int64_text: bool = False) -
 
 
 def columns_bytes(columns: Iterable[tuple[Any, DType | None]], *, int64_text: bool = False) -> list[bytes]:
-    """Each column (values and type) as a JSON array, as `values_json`. Columns of numbers are encoded in one call.
+    """Each column (values and type) as a JSON array, as `values_json`. Arrays of numbers go from their buffer into text,
+    lists of numbers are encoded in one call.
 
     >>> columns_bytes([([1, None], dtypes.Int64), ([1.5, float("inf")], dtypes.Float64), (["],["] * 2, dtypes.String)])
     [b'[1,null]', b'[1.5,"Infinity"]', b'["],[","],["]']
     """
     wanted = list(columns)
-    answer: list[bytes] = [b""] * len(wanted)
+    answer: list[bytes | None] = [None] * len(wanted)
     places, numbers = [], []
     for place, (values, dtype) in enumerate(wanted):
         if isinstance(dtype, Primitive) and dtype.name in (_SHORT_NAMES if int64_text else _NUMBER_NAMES):
-            places.append(place)
-            numbers.append(values if isinstance(values, list) else _cells(values, dtype))
-        else:
-            answer[place] = values_bytes(values, dtype, int64_text=int64_text)
+            if isinstance(values, list):
+                places.append(place)
+                numbers.append(values)
+            elif not values.null_count:
+                answer[place] = _finite_bytes(values)
     if numbers:
         spelled = encode(numbers)[2:-2].split(b"],[")  # numbers have no brackets
         for place, text in zip(places, spelled, strict=True):
-            answer[place] = b"[%b]" % text
-            values, dtype = wanted[place]
-            if _NULL in text and dtype in dtypes.FLOATS:  # msgspec's word for NaN, infinities and None alike
-                answer[place] = values_bytes(values, dtype, int64_text=int64_text)
-    return answer
+            if not (_NULL in text and wanted[place][1] in dtypes.FLOATS):
+                answer[place] = b"[%b]" % text
+    return [
+        values_bytes(values, dtype, int64_text=int64_text) if done is None else done
+        for done, (values, dtype) in zip(answer, wanted, strict=True)
+    ]
+
+
+def _finite_bytes(values: Any) -> bytes | None:
+    """An Arrow array of numbers without nulls as JSON; None where one of them is no number in JSON."""
+    cells = values.to_numpy()
+    if cells.dtype == np.float32:
+        cells = cells.astype(np.float64)  # the digits of the value, not of its type
+    text = orjson.dumps(cells, option=orjson.OPT_SERIALIZE_NUMPY)
+    return None if b"n" in text else text  # of null, which is its word for NaN and infinities
 
 
 def values_bytes(values: Any, dtype: DType | None, *, int64_text: bool = False) -> bytes:
@@ -104,14 +119,12 @@ def times_json(event_us: Any) -> msgspec.Raw:
     >>> bytes(times_json([0, NO_TIME]))
     b'["1970-01-01T00:00:00Z",null]'
     """
-    if isinstance(event_us, list):
-        texts = [_NULL if us == NO_TIME else b'"%b"' % to_rfc3339(us).encode() for us in event_us]
-    else:
-        fine = np.datetime_as_string(event_us.astype("M8[us]"), unit="us")
-        whole = np.datetime_as_string(event_us.astype("M8[us]").astype("M8[s]"), unit="s")
-        spelled = np.where(event_us % MICROS_PER_SECOND == 0, whole, fine).astype("S26")
-        quoted = np.char.add(np.char.add(b'"', spelled), b'Z"')
-        texts = np.where(event_us == NO_TIME, _NULL, quoted).tolist()
+    if not isinstance(event_us, list):
+        try:
+            return msgspec.Raw(orjson.dumps(event_us.view("M8[us]"), option=_TIMES))
+        except TypeError:  # of NO_TIME, and of the last day that a datetime holds
+            event_us = event_us.tolist()
+    texts = [_NULL if us == NO_TIME else b'"%b"' % to_rfc3339(us).encode() for us in event_us]
     return msgspec.Raw(b"[%b]" % b",".join(texts))
 
 
@@ -121,8 +134,11 @@ def ages_json(event_us: Any, now_us: int) -> msgspec.Raw:
     >>> bytes(ages_json([0, NO_TIME], 2_500_000))
     b'[2.5,null]'
     """
-    micros = event_us if isinstance(event_us, list) else event_us.tolist()
-    return msgspec.Raw(encode([None if us == NO_TIME else (now_us - us) / MICROS_PER_SECOND for us in micros]))
+    if not isinstance(event_us, list):
+        if len(event_us) and now_us - int(event_us.min()) < _EXACT_US and int(event_us.max()) - now_us < _EXACT_US:
+            return msgspec.Raw(orjson.dumps((now_us - event_us) / MICROS_PER_SECOND, option=orjson.OPT_SERIALIZE_NUMPY))
+        event_us = event_us.tolist()
+    return msgspec.Raw(encode([None if us == NO_TIME else (now_us - us) / MICROS_PER_SECOND for us in event_us]))
 
 
 def _cells(values: Any, dtype: DType | None) -> list[Any]:

@@ -37,6 +37,9 @@ STOP_WAIT_S: Final = 60.0
 RESPAWN_PAUSE_S: Final = 0.2
 FAILED_STARTS_MAX: Final = 5
 METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+# glibc gives the memory of a large answer back at once, and each page of the next one then costs a fault: most of the time of
+# an answer of some MiB. Up to this much is kept, in each thread that answers
+MEMORY_KEPT: Final = {name: str(16 << 20) for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")}
 Say = Callable[[str], None]
 
 
@@ -189,7 +192,7 @@ class _Supervisor:
             [sys.executable, "-m", "stook.edge.http.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, METRICS_FOLDER: self.metrics},
+            env={**MEMORY_KEPT, **os.environ, METRICS_FOLDER: self.metrics},
         )
         worker = self.workers[number] = _Worker(process, number)
         assert process.stdin is not None and process.stdout is not None
