@@ -19,8 +19,8 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICRO: Final = timedelta(microseconds=1)
 MIN_US: Final = -62_135_596_800_000_000  # 0001-01-01T00:00:00Z, the first instant a datetime can hold
 MAX_US: Final = 253_402_300_799_999_999  # 9999-12-31T23:59:59.999999Z, the last
-_TRAILING_FRACTION = re.compile(r"\.(\d{6})0+(?=$|[Zz+-])")
-_LONG_FRACTION = re.compile(r"\.\d{7,}(?=$|[Zz+-])")
+_TRAILING_ZEROS: Final = re.compile(r"([.,]\d{6})0+(?!\d)")
+_LONG_FRACTION: Final = re.compile(r"[.,]\d{7}")  # ISO 8601 has both marks, and fractions of a zone's seconds too
 
 
 def to_us(value: object, what: str = "time") -> int:
@@ -58,15 +58,26 @@ def _bounded(us: int, what: str) -> int:
 
 
 def _parse(text: str, what: str) -> datetime:
-    trimmed = _TRAILING_FRACTION.sub(r".\1", text.strip())
-    if _LONG_FRACTION.search(trimmed):
-        raise InvalidArgument(f"{what} {text!r} has digits below a microsecond", hint="round it to microseconds")
+    whole = whole_micros(text.strip(), what)
     try:
-        return datetime.fromisoformat(trimmed)
+        return datetime.fromisoformat(whole)
     except ValueError:
         raise InvalidArgument(
             f"{what} {text!r} is not a time", hint="write it as 2013-10-15T12:00:00Z or 2013-10-15"
         ) from None
+
+
+def whole_micros(text: str, what: str = "time") -> str:
+    """ISO 8601 text of a time or time of day without zeros below a microsecond, which Python would cut off with
+    whatever other digits stand there. Raises InvalidArgument naming `what` for such.
+
+    >>> whole_micros("12:30:00.1234560")
+    '12:30:00.123456'
+    """
+    trimmed = _TRAILING_ZEROS.sub(r"\1", text)
+    if _LONG_FRACTION.search(trimmed):
+        raise InvalidArgument(f"{what} {text!r} has digits below a microsecond", hint="round it to microseconds")
+    return trimmed
 
 
 def to_datetime(us: int) -> datetime:

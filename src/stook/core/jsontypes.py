@@ -23,7 +23,7 @@ from typing import Any, Final
 from stook.core import dtypes
 from stook.core.dtypes import Array, Decimal, DType, Map, Struct, Vector
 from stook.core.errors import InvalidArgument
-from stook.core.instants import to_datetime, to_rfc3339, to_us
+from stook.core.instants import to_datetime, to_rfc3339, to_us, whole_micros
 
 Convert = Callable[[Any], Any]
 TYPES_KEPT_MAX: Final = 4_096
@@ -110,7 +110,7 @@ def _bytes(cell: Any) -> bytes:
 
 
 def _time(cell: Any) -> time:
-    found = time.fromisoformat(_of_kind(cell, str))
+    found = time.fromisoformat(whole_micros(_of_kind(cell, str)))
     if found.tzinfo is not None:
         raise ValueError  # a zone would be lost
     return found

@@ -261,8 +261,8 @@ def _nested_array(cells: list[Any], dtype: DType, what: str) -> pa.Array:
 _HINTS: Final[dict[DType, str]] = {
     dtypes.Bytes: "give base64 text",
     dtypes.Date: 'give text as "2013-10-15"',
-    dtypes.Time: 'give text as "12:30:00"',
-    dtypes.Timestamp: 'give text as "2013-10-15T12:00:00Z"',
+    dtypes.Time: 'give text as "12:30:00.123456"',
+    dtypes.Timestamp: 'give text as "2013-10-15T12:00:00.123456Z"',
 }
 
 

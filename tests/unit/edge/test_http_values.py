@@ -149,3 +149,29 @@ def test_what_does_not_fit_inside_is_refused_in_our_words() -> None:
     with pytest.raises(SchemaMismatch, match="column 'x' is not struct") as caught:
         table_column([{"lat": 2**63, "when": "2024-05-01T00:00:00Z"}], place, "column 'x'")
     assert "datetime" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("dtype", "text"),
+    [
+        (Time, "12:30:00.1234567"),
+        (Time, "12:30:00,1234567"),
+        (Array(Time), "12:30:00.0000001"),
+        (Timestamp, "2020-01-01T00:00:00,0000019Z"),
+        (Timestamp, "2020-01-01T00:00:00.1234567 Z"),
+        (Timestamp, "2020-01-01T00:00:00+00:00:00.1234567"),
+    ],
+)
+def test_digits_below_a_microsecond_are_refused_whatever_their_mark(dtype: DType, text: str) -> None:
+    cell = [text] if isinstance(dtype, Array) else text
+    with pytest.raises(SchemaMismatch, match=f"x is .* in row 1, not {dtype}"):
+        column_from_json([None, cell], dtype, "x")
+
+
+def test_zeros_below_a_microsecond_pass() -> None:
+    assert column_from_json(["12:30:00.123456000", "12:30:00,5"], Time, "x") == [
+        time(12, 30, 0, 123456),
+        time(12, 30, 0, 500000),
+    ]
+    noon = datetime(2013, 10, 15, 12, 0, 0, 100_000, tzinfo=UTC)
+    assert column_from_json(["2013-10-15T12:00:00,1000000Z"], Timestamp, "x") == [noon]

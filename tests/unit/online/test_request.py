@@ -88,7 +88,7 @@ def test_python_values_of_the_type_pass(dtype: DType, given: list[Any], kept: li
         (dtypes.Bool, 1), (dtypes.Bool, "true"), (dtypes.String, 1), (dtypes.String, b"a"), (dtypes.String, "\ud800"),
         (dtypes.Bytes, "a"), (dtypes.Date, NOON), (dtypes.Date, "yesterday"), (dtypes.Date, 15_000),
         (dtypes.Timestamp, 1_000), (dtypes.Timestamp, "noon"), (dtypes.Timestamp, dt.date(2013, 1, 1)),
-        (dtypes.Timestamp, pd.Timestamp(1, unit="ns")),
+        (dtypes.Timestamp, pd.Timestamp(1, unit="ns")), (dtypes.Timestamp, "2020-01-01T00:00:00,0000019Z"),
     ],
 )  # fmt: skip
 @pytest.mark.case(15)
