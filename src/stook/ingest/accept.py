@@ -17,6 +17,7 @@ from stook.core.arrow import arrow_schema, as_table, conform, event_micros, requ
 from stook.core.definitions import DEFAULT_TIMESTAMP
 from stook.core.errors import InvalidArgument, SchemaMismatch, did_you_mean
 from stook.core.instants import to_rfc3339
+from stook.core.keycolumns import conform_key
 from stook.core.rows import DELETED, EVENT_US, KNOWLEDGE_US
 from stook.core.specs import ViewSpec
 
@@ -95,7 +96,7 @@ def _time_columns(view: ViewSpec, table: pa.Table) -> tuple[str, str | None]:
 def _keys(view: ViewSpec, table: pa.Table, what: str) -> dict[str, Any]:
     columns = {}
     for key in view.keys:
-        values = conform(table.column(key.name), key.dtype, f"{what}: join key {key.name!r}")
+        values = conform_key(table.column(key.name), key.dtype, f"{what}: join key {key.name!r}")
         if values.null_count:
             row = pc.index(pc.is_null(values), True).as_py()
             raise SchemaMismatch(f"{what}: join key {key.name!r} is null in row {row}", hint="leave such rows out")

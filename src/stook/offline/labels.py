@@ -12,9 +12,10 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from stook.core.arrow import as_table, conform, event_micros, require_columns
+from stook.core.arrow import as_table, event_micros, require_columns
 from stook.core.errors import InvalidArgument, SchemaMismatch
 from stook.core.instants import to_us
+from stook.core.keycolumns import ROUNDED_HINT, conform_key
 from stook.core.plans import KNOWN_US, LABEL_US, ROW, History, PointInTimePlan, ViewJoin, ViewRead
 
 WHAT: Final = "entity_df"
@@ -108,10 +109,10 @@ def _key_columns(number: int, read: ViewRead, own: pa.Table, columns: dict[str, 
     for index, ((key, column), declared) in enumerate(zip(read.keys, read.view.keys, strict=True)):
         what = f"{WHAT}: join key {column!r}"
         try:
-            columns[f"k{number}_{index}"] = conform(own.column(column), declared.dtype, what)
+            columns[f"k{number}_{index}"] = conform_key(own.column(column), declared.dtype, what)
         except SchemaMismatch as error:
-            raise SchemaMismatch(
-                error.message, hint=f"feature view {read.view.name!r} is keyed by {declared.dtype}"
-            ) from None
+            keyed = f"feature view {read.view.name!r} is keyed by {declared.dtype}"
+            hint = f"{keyed}: {error.hint}" if error.hint == ROUNDED_HINT else keyed
+            raise SchemaMismatch(error.message, hint=hint) from None
         keys.append((key, f"k{number}_{index}"))
     return tuple(keys)

@@ -2,11 +2,12 @@
 
 It is a file of its own because everything a user can get wrong in a read is found here, before a store is asked.
 The read path calls it. It must never guess: `True` is no integer and `"1"` is none either. A whole float is, as in
-label tables, since DataFrames turn integers into floats unasked.
+label tables, since DataFrames turn integers into floats unasked, below 2**53: there nothing was rounded to it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, Final
@@ -15,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 
 from stook.core import dtypes
-from stook.core.arrow import as_table, conform
+from stook.core.arrow import as_table
 from stook.core.dtypes import DType
 from stook.core.errors import InvalidArgument, SchemaMismatch, TooLarge, did_you_mean
 from stook.core.instants import to_datetime, to_us
+from stook.core.keycolumns import MANTISSA_BITS, ROUNDED_HINT, conform_key
 from stook.core.specs import Column
 from stook.online.keys import one_array
 
@@ -125,7 +127,7 @@ def _column(values: Any, name: str) -> list[Any] | pa.Array | pa.ChunkedArray:
         if isinstance(values, np.ndarray) and values.ndim == 1:
             return values.tolist() if values.dtype == object else pa.array(values)
         if type(values).__module__.partition(".")[0] == "pandas":
-            return pa.array(values, from_pandas=True)
+            return _pandas_column(values)
         if hasattr(values, "__arrow_c_stream__"):
             return pa.chunked_array(values)
     except (pa.ArrowException, TypeError, ValueError) as error:
@@ -135,11 +137,18 @@ def _column(values: Any, name: str) -> list[Any] | pa.Array | pa.ChunkedArray:
     )
 
 
+def _pandas_column(values: Any) -> list[Any] | pa.Array | pa.ChunkedArray:
+    try:
+        return pa.array(values, from_pandas=True)
+    except OverflowError:  # of Python integers over 2**63 - 1, which Arrow does not take by itself
+        return [None if absent else value for value, absent in zip(values.tolist(), values.isna(), strict=True)]
+
+
 def checked(values: list[Any] | pa.Array | pa.ChunkedArray, key: Column) -> list[Any] | pa.Array:
     """The values, each exactly of the key's type or null. Raises SchemaMismatch naming key and row."""
     if isinstance(values, list):
         return check_list(values, key)
-    return one_array(conform(values, key.dtype, f"key {key.name!r}"))
+    return one_array(conform_key(values, key.dtype, f"key {key.name!r}"))
 
 
 def check_list(values: list[Any], key: Column) -> list[Any]:
@@ -167,7 +176,7 @@ def _convert(one: Callable[[Any, DType], Any], value: Any, key: Column, row: int
     except (TypeError, ValueError, OverflowError, InvalidArgument):
         if key.dtype in _INT_BOUNDS:
             low, high = _INT_BOUNDS[key.dtype]
-            hint = f"give an int from {low} to {high}"
+            hint = ROUNDED_HINT if _may_be_rounded(value) else f"give an int from {low} to {high}"
         else:
             hint = _HINTS[key.dtype]
         shown = repr(value)
@@ -187,12 +196,20 @@ def _is_text(text: str) -> bool:
 def _integer(value: Any, dtype: DType) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError
-    if int(value) != value:
+    if int(value) != value or _may_be_rounded(value):
         raise ValueError
     low, high = _INT_BOUNDS[dtype]
     if not low <= value <= high:
         raise ValueError
     return int(value)
+
+
+def _may_be_rounded(value: Any) -> bool:
+    """Whether it is a float at which another integer may have arrived, being rounded by its type."""
+    if not isinstance(value, float | np.floating):
+        return False
+    bits = MANTISSA_BITS.get(8 * getattr(value, "itemsize", 8), MANTISSA_BITS[64])
+    return 2.0**bits <= abs(float(value)) < math.inf
 
 
 def _bool(value: Any, _: DType) -> bool:

@@ -56,6 +56,7 @@ def test_as_known_at_is_a_time_or_a_column() -> None:
         ({"id": [1], "x": [1], "t": T[:1]}, "full_feature_names=True"),
         ({"id": ["1"], "t": T[:1]}, "is keyed by int64"),
         ({"id": [1.5], "t": T[:1]}, "is keyed by int64"),
+        ({"id": [9007199254740993.0], "t": T[:1]}, "give such keys as integers"),
         ({"ids": [1], "t": T[:1]}, "did you mean 'ids'"),
         ({"id": [1], "T": T[:1]}, "no column 't'"),
         ({"id": [1], "t": [5]}, "not timestamps"),

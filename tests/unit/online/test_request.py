@@ -37,6 +37,8 @@ def ask(entities: Any = None, rows: Any = None, keys: tuple[Column, ...] = KEYS)
         ({"driver_id": [1], "city": "a"}, None, SchemaMismatch, "'city' is a str, not a column"),
         ({"driver_id": np.zeros((1, 1)), "city": ["a"]}, None, SchemaMismatch, "is a ndarray, not a column"),
         ({"driver_id": np.array([1.5]), "city": ["a"]}, None, SchemaMismatch, "key 'driver_id' holds double"),
+        ({"driver_id": np.array([2.0**53]), "city": ["a"]}, None, SchemaMismatch, "holds double with 9007199254740992 in it.*as integers"),
+        ({"driver_id": pa.array([-(2.0**24)], pa.float32()), "city": ["a"]}, None, SchemaMismatch, r"from 2\*\*24 on"),
         ({"driver_id": ["1"], "city": ["a"]}, None, SchemaMismatch, "key 'driver_id' is '1' in row 0, not int64"),
         ({"driver_id": [1] * 6, "city": ["a"] * 6}, None, TooLarge, "6 entity rows, over the limit of 5"),
         (None, [{"driver_id": 1, "city": "a"}] * 6, TooLarge, "over the limit"),
@@ -68,6 +70,7 @@ NOON = dt.datetime(2013, 10, 15, 12, tzinfo=dt.UTC)
         (dtypes.Bytes, [b"", bytearray(b"a")], [b"", b"a"]),
         (dtypes.Date, [dt.date(2013, 1, 1), "2013-10-15"], [dt.date(2013, 1, 1), dt.date(2013, 10, 15)]),
         (dtypes.Timestamp, [NOON, NOON.replace(tzinfo=None), "2013-10-15T14:00:00+02:00"], [NOON, NOON, NOON]),
+        (dtypes.Int64, [2.0**53 - 1, np.float32(2**24 - 1)], [2**53 - 1, 2**24 - 1]),
         (dtypes.Int64, [None], [None]),
         (dtypes.Int64, [], []),
     ],
@@ -83,7 +86,7 @@ def test_python_values_of_the_type_pass(dtype: DType, given: list[Any], kept: li
     ("dtype", "value"),
     [
         (dtypes.Int64, True), (dtypes.Int64, np.bool_(True)), (dtypes.Int64, 1.5), (dtypes.Int64, float("inf")), (dtypes.Int64, 2.0**63),
-        (dtypes.Int64, "1"),
+        (dtypes.Int64, "1"), (dtypes.Int64, 2.0**53), (dtypes.Int64, -(2.0**53)), (dtypes.UInt64, np.float32(2**24)),
         (dtypes.Int64, 2**63), (dtypes.Int8, 128), (dtypes.UInt8, -1), (dtypes.Int64, float("nan")),
         (dtypes.Bool, 1), (dtypes.Bool, "true"), (dtypes.String, 1), (dtypes.String, b"a"), (dtypes.String, "\ud800"),
         (dtypes.Bytes, "a"), (dtypes.Date, NOON), (dtypes.Date, "yesterday"), (dtypes.Date, 15_000),
@@ -118,6 +121,14 @@ def test_columns_of_every_kind_mean_the_same(column: Any) -> None:
     values = found["driver_id"]
     assert rows == 3
     assert (values if isinstance(values, list) else values.to_pylist()) == [1, None, 2]
+
+
+@pytest.mark.parametrize("absent", [None, pd.NA, np.nan])
+def test_large_unsigned_keys_among_nulls_in_pandas(absent: Any) -> None:
+    column = pd.Series([2**64 - 1, absent], dtype=object)
+    assert ask({"driver_id": column}, keys=(Column("driver_id", dtypes.UInt64),))[0] == {"driver_id": [2**64 - 1, None]}
+    with pytest.raises(SchemaMismatch, match="18446744073709551615 in row 0, not int64"):
+        ask({"driver_id": column}, keys=KEYS[:1])
 
 
 def test_tables_and_rows_mean_the_same() -> None:
