@@ -35,7 +35,15 @@ from stook import (
     UInt64,
     Vector,
 )
-from stook.core.errors import IncompatibleChange, InvalidArgument, SchemaMismatch, TooLarge, UnknownFeature
+from stook.app.doctor import examine
+from stook.core.errors import (
+    CorruptStore,
+    IncompatibleChange,
+    InvalidArgument,
+    SchemaMismatch,
+    TooLarge,
+    UnknownFeature,
+)
 
 NOON = datetime(2024, 1, 10, 12, tzinfo=UTC)
 driver = Entity("driver", join_keys={"driver_id": Int64})
@@ -481,6 +489,86 @@ def test_pushes_are_folded_when_enough_has_gathered(root: Path) -> None:
         p.push("click", batch)
         assert log.base("push") == log.end("push") == 2
         assert online(p, "clicks:n", 59) == [59]
+
+
+def test_a_view_that_cannot_be_folded_stops_no_other(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Delta keeps no fields that differ by case alone: `apply` refuses them, an older project may hold them."""
+    (root / "stook.toml").write_text('[project]\nname = "p"\n[limits]\nfold_rows = 100\n')
+    monkeypatch.setattr("stook.ingest.pushes.READ_ENTRIES_MAX", 2)  # a fold in several parts
+    twins = Field("x", Struct({"a": Int64, "A": Int64}))
+    source = PushSource("twin")
+    labels = pa.table({"driver_id": [1, 60], "event_timestamp": [NOON, NOON]})
+    with at(root) as p:
+        with monkeypatch.context() as patch:
+            patch.setattr("stook.registry.declare.check_fields", lambda *_: None)
+            p.apply([FeatureView("twins", entities=[driver], schema=[twins], source=source), clicks])
+        log, tables = p._parts.wiring.log, p._parts.wiring.tables
+        p.push("click", [{"driver_id": 60, "n": 7}])
+        p.push("twin", [{"driver_id": 1, "x": {"a": 1, "A": 2}}])
+        for n in range(5):
+            p.push("click", pa.table({"driver_id": range(60), "n": pa.array([n] * 60, pa.int32())}))
+            p.push("twin", [{"driver_id": 1, "x": {"a": n, "A": 2}}])
+        assert log.base("push") == 0, "the entries that cannot be folded stay, and what stands behind them"
+        (folded,) = tables.names("push/")
+        assert len(tables.read(tables.pin(folded))) > 100
+        assert p.fold() == 0
+        before = len(tables.read(tables.pin(folded)))
+        assert before == 5 * 60 + 1
+        assert p.fold() == 0 and len(tables.read(tables.pin(folded))) == before, "once is enough"
+        assert "twins" in caplog.text and "stays in the push log" in caplog.text
+        assert online(p, "clicks:n", 1, 60) == [4, 7]
+        assert p.get_historical_features(labels, ["clicks:n"]).to_arrow()["n"].to_pylist() == [4, 7]
+        (finding,) = [f for f in examine(root) if f.what == "view twins"]
+        assert not finding.well and "'a' and 'A' differ by case alone" in finding.detail
+        p.delete("feature-view", "twins")
+        assert p.fold() == log.end("push") == log.base("push")
+        assert len(tables.read(tables.pin(folded))) == before
+
+
+def test_entries_kept_back_do_not_make_every_push_fold(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stook.ingest.pushes.ENTRIES_UNFOLDED_MAX", 4)
+    with at(root) as p:
+        p.apply([clicks, stats])
+        p.push("events", [{"driver_id": 1, "event_timestamp": NOON}])
+        tables = p._parts.wiring.tables
+        folds: list[str] = []
+        append = tables.append
+
+        def refusing(name: str, *args: Any, **options: Any) -> Any:
+            if p.get("feature-view", "stats").spec["uid"] in name:
+                raise SchemaMismatch("such rows cannot be kept", hint="mend them")
+            folds.append(name)
+            return append(name, *args, **options)
+
+        monkeypatch.setattr(tables, "append", refusing)
+        for n in range(12):
+            p.push("click", [{"driver_id": 1, "n": n}])
+        assert len(folds) == 3
+
+
+def test_a_push_that_is_durable_raises_nothing_of_its_fold(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("stook.ingest.pushes.ENTRIES_UNFOLDED_MAX", 1)
+    with at(root) as p:
+        p.apply([clicks])
+        log = p._parts.wiring.log
+        monkeypatch.setattr(log, "truncate", lambda *_, **__: (_ for _ in ()).throw(CorruptStore("no", hint="mend")))
+        assert p.push("click", [{"driver_id": 1, "n": 1}]).rows == 1
+        assert "not folded" in caplog.text
+        with pytest.raises(CorruptStore):
+            p.fold()
+
+
+def test_a_dataset_with_fields_that_tables_cannot_keep_is_refused(root: Path) -> None:
+    own = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], ["a", "A"])
+    labels = pa.table({"driver_id": [1], "event_timestamp": [NOON], "own": own})
+    with at(root) as p:
+        p.apply([clicks])
+        with pytest.raises(SchemaMismatch, match="column 'own': 'a' and 'A' differ by case alone, which tables cannot"):
+            p.get_historical_features(labels, ["clicks:n"]).save("d")
 
 
 def test_a_deleted_online_store_comes_back_from_history(root: Path) -> None:

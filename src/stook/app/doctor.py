@@ -15,12 +15,15 @@ from pathlib import Path
 
 from stook.app.parts import Parts
 from stook.app.wiring import Wiring
+from stook.core.dtypes import check_fields
 from stook.core.errors import StookError
 from stook.core.instants import to_rfc3339
 from stook.core.ports.keyvalue import GenerationState
 from stook.core.settings import load_settings
+from stook.core.specs import ViewSpec
 from stook.ingest.entries import STREAM
 from stook.ingest.materialize import WATERMARK
+from stook.ingest.pushes import stored_columns
 from stook.online.write import space
 
 LIBRARIES = ("pyarrow", "numpy", "duckdb", "deltalake", "lmdb", "starlette", "granian", "lightgbm", "scikit-learn")
@@ -109,6 +112,10 @@ def _views(parts: Parts) -> Iterator[Finding]:
     wiring = parts.wiring
     marks = {record.name: record.spec for record in wiring.records.list(WATERMARK)}
     for view in parts.catalogue().views.values():
+        unkeepable = _keepable(view)
+        if unkeepable is not None:
+            yield Finding(f"view {view.name}", False, unkeepable)
+            continue
         if not view.online:
             continue
         live = [g for g in wiring.online.generations(space(view)) if g.state is GenerationState.LIVE]
@@ -116,3 +123,13 @@ def _views(parts: Parts) -> Iterator[Finding]:
         mark = marks.get(view.name)
         through = f"materialized through {to_rfc3339(mark['end_us'])}" if mark else "never materialized"
         yield Finding(f"view {view.name}", True, f"{rows}, {through}")
+
+
+def _keepable(view: ViewSpec) -> str | None:
+    """Why the view's pushed rows cannot be folded into tables, where an older stook let them be declared."""
+    try:
+        for column in stored_columns(view):
+            check_fields(f"feature {column.name!r}", column.dtype)
+    except StookError as error:
+        return f"what is pushed to it stays in the push log, for tables cannot keep it: {error}"
+    return None

@@ -64,7 +64,8 @@ class Platform(Declaring, Moving, Reading, Modelling):
         return position
 
     def fold(self) -> int:
-        """Moves logged pushes into history tables now, rather than when enough has gathered; returns the position."""
+        """Moves logged pushes into history tables now, rather than when enough has gathered; returns the position through
+        which none are left in the log. A view that cannot be folded is named by a warning, and stops no other."""
         return self._parts.pushes.fold()
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stook.core.errors import InvalidDefinition
+from stook.core.names import check_case, check_field
 
 DECIMAL_PRECISION_MAX = 38
 VECTOR_LENGTH_MAX = 65_536
@@ -199,6 +200,27 @@ def _depth(dtype: DType) -> int:
             return 1 + max(_depth(key), _depth(value))
         case _:
             return 1
+
+
+def check_fields(where: str, dtype: DType) -> None:
+    """Raises InvalidDefinition for a struct, at any depth, whose fields tables cannot keep: without a name, or told
+    apart by case alone.
+
+    It is asked where types are declared, not where they are built: what is stored must stay readable.
+
+    >>> check_fields("feature 'x'", Array(Struct({"a": Int64})))
+    """
+    match dtype:
+        case Array(element):
+            check_fields(where, element)
+        case Map(key, value):
+            check_fields(where, key)
+            check_fields(where, value)
+        case Struct(fields):
+            check_case(where, (name for name, _ in fields))
+            for name, inner in fields:
+                check_field(f"{where}: field", name)
+                check_fields(where, inner)
 
 
 def from_spec(spec: Any) -> DType:

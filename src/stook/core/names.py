@@ -7,6 +7,7 @@ Definitions check names here; resolution parses references here. It must never l
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from stook.core.errors import InvalidArgument, InvalidDefinition
@@ -47,15 +48,34 @@ def check_column(kind: str, name: object) -> str:
     Any text but the empty one, up to 256 characters, without control characters, and not starting with two
     underscores, which stook keeps for its own columns. Raises InvalidDefinition.
     """
+    checked = check_field(kind, name)
+    if checked.startswith(RESERVED_PREFIX):
+        raise InvalidDefinition(
+            f"{kind} name {name!r} is reserved", hint="rename it so that it does not start with '__'"
+        )
+    return checked
+
+
+def check_field(kind: str, name: object) -> str:
+    """`name` itself, when a struct's field may bear it: as `check_column`, and nothing is reserved."""
     if not isinstance(name, str) or not name or len(name) > COLUMN_LENGTH_MAX or any(ord(c) < 32 for c in name):
         raise InvalidDefinition(
             f"{kind} name {name!r} is not possible", hint=f"1 to {COLUMN_LENGTH_MAX} printable characters"
         )
-    if name.startswith(RESERVED_PREFIX):
-        raise InvalidDefinition(
-            f"{kind} name {name!r} is reserved", hint="rename it so that it does not start with '__'"
-        )
     return name
+
+
+def check_case(where: str, names: Iterable[str]) -> None:
+    """Raises InvalidDefinition where two names differ by case alone: DuckDB and Delta cannot tell such columns and
+    fields apart.
+
+    >>> check_case("feature view 'v'", ["a", "b"])
+    """
+    folded: dict[str, str] = {}
+    for name in names:
+        twin = folded.setdefault(name.casefold(), name)
+        if twin != name:
+            raise InvalidDefinition(f"{where}: {twin!r} and {name!r} differ by case alone", hint="rename one")
 
 
 def parse_reference(text: object) -> Reference:

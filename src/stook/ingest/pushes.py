@@ -9,12 +9,14 @@ Invariants
 - The online store's position only ever covers entries all of which it holds: whoever applies starts at the stored
   position, so an entry whose writer died between log and store is applied by the next one.
 - A fold appends to each view's table with the log position it reaches, so that doing it twice is doing it once.
+- A view that cannot be folded stops no other: its entries stay in the log, where history reads them, and with them
+  whatever stands behind; the others' rows are folded beside.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -23,7 +25,7 @@ import pyarrow.compute as pc
 
 from stook.core.arrow import arrow_schema, conform, to_arrow
 from stook.core.dtypes import Bool, DType, Int64
-from stook.core.errors import Conflict, InvalidArgument, TryAgain
+from stook.core.errors import Conflict, InvalidArgument, StookError, TryAgain, first_line
 from stook.core.outcomes import Acknowledgement
 from stook.core.plans import TableSnapshot
 from stook.core.ports.clock import Clock
@@ -44,6 +46,7 @@ ENTRIES_UNFOLDED_MAX: Final = 1_000  # every point-in-time read goes through the
 FOLD_LOCK: Final = "fold"
 REPLAY_ATTEMPTS: Final = 5
 TABLE_PREFIX: Final = "push/"
+_log: Final = logging.getLogger("stook")
 ORDER: Final = (Column(EVENT_US, Int64), Column(KNOWLEDGE_US, Int64), Column(ARRIVAL, Int64), Column(DELETED, Bool))
 
 
@@ -74,6 +77,7 @@ class Pushes:
         self._limits = limits
         self._catalogue = catalogue
         self._rows_since_fold = 0
+        self._folded_through = 0
         self._folded_s = ports.clock.monotonic_s()
 
     def push(self, name: str, data: Any, to: Target) -> Acknowledgement:
@@ -154,48 +158,69 @@ class Pushes:
 
     def _fold_when_due(self, rows: int) -> None:
         """Folds when this process has pushed enough since its last fold, when enough entries of anybody's have
-        gathered, or when it is long ago. The push is acknowledged already, so that a fold which cannot be done now
-        (somebody else folds, the disk is full) is left to a later one."""
+        gathered, or when it is long ago. The push is durable already, so that a fold which cannot be done now
+        (somebody else folds, the disk is full) is left to a later one, and any other failure is said, not raised."""
         log, now_s = self._ports.log, self._ports.clock.monotonic_s()
         self._rows_since_fold += rows
         many = self._rows_since_fold >= self._limits.fold_rows
         old = now_s - self._folded_s >= self._limits.fold_after_s
-        if many or old or log.end(STREAM) - log.base(STREAM) >= ENTRIES_UNFOLDED_MAX:
+        if many or old or log.end(STREAM) - max(log.base(STREAM), self._folded_through) >= ENTRIES_UNFOLDED_MAX:
             self._rows_since_fold, self._folded_s = 0, now_s
-            with suppress(TryAgain):
+            try:
                 self.fold(wait_s=0)
+            except TryAgain:
+                pass
+            except StookError as error:
+                _log.warning("pushes are safe in the log, but not folded into history: %s", error)
 
     def fold(self, *, wait_s: float = 60.0) -> int:
-        """Moves the log's entries into each view's history table; returns the position through which it folded.
+        """Moves the log's entries into each view's history table; returns the position through which the log is empty.
 
-        Raises Busy when another process folds now and does not end within `wait_s` seconds.
+        The entries of a view that cannot be folded stay in the log, and all behind them, which are folded as well;
+        a warning names the view. Raises Busy when another process folds now and does not end within `wait_s` seconds.
         """
         log = self._ports.log
         with self._ports.locks.hold(FOLD_LOCK, wait_s=wait_s):
             end = self.catch_up()
-            base = log.base(STREAM)
-            while base < end:
-                entries = log.read(STREAM, after=base, limit=READ_ENTRIES_MAX)
+            base = position = log.base(STREAM)
+            held: dict[str, str] = {}
+            while position < end:
+                entries = log.read(STREAM, after=position, limit=READ_ENTRIES_MAX)
                 if not entries:
                     break
-                through = entries[-1].position
-                self._fold_entries([decode_entry(e) for e in entries], through)
-                log.truncate(STREAM, through=through)
-                base = through
-            return base
+                position = entries[-1].position
+                self._fold_entries([decode_entry(e) for e in entries], position, held)
+                if not held:
+                    log.truncate(STREAM, through=position)
+                    base = position
+            self._folded_through = position
+        for why in held.values():
+            _log.warning(
+                "%s: what is pushed to it stays in the push log, which grows until it is mended or deleted", why
+            )
+        return base
 
-    def _fold_entries(self, entries: Iterable[PushEntry], through: int) -> None:
+    def _fold_entries(self, entries: Iterable[PushEntry], through: int, held: dict[str, str]) -> None:
+        """Folds what is not yet folded; adds the views that cannot be to `held`, by uid, and passes those over."""
         views = self._views_by_uid()
-        gathered: dict[str, list[pa.Table]] = {}
-        folded = {uid: _folded(self._ports.tables, view) for uid, view in views.items()}
+        gathered: dict[str, list[PushEntry]] = {}
         for entry in entries:
-            view = views.get(entry.header.uid)
-            if view is not None and entry.to.offline and entry.position > folded[view.uid]:
-                gathered.setdefault(view.uid, []).append(align(entry.rows, view, stored_columns(view)))
-        for uid, tables in gathered.items():
-            columns = stored_columns(views[uid])
+            if entry.to.offline and entry.header.uid in views and entry.header.uid not in held:
+                gathered.setdefault(entry.header.uid, []).append(entry)
+        for uid, mine in gathered.items():
+            try:
+                self._fold_view(views[uid], mine, through)
+            except TryAgain:
+                raise
+            except (StookError, pa.ArrowException) as error:
+                held[uid] = f"feature view {views[uid].name!r} cannot be folded into history: {first_line(error)}"
+
+    def _fold_view(self, view: ViewSpec, entries: Iterable[PushEntry], through: int) -> None:
+        folded, columns = _folded(self._ports.tables, view), stored_columns(view)
+        tables = [align(entry.rows, view, columns) for entry in entries if entry.position > folded]
+        if tables:
             reader = pa.concat_tables(tables).to_reader()
-            self._ports.tables.append(table_names(views[uid])[-1], columns, reader, position=through)
+            self._ports.tables.append(table_names(view)[-1], columns, reader, position=through)
 
     def history_of(self, view: ViewSpec) -> tuple[TableSnapshot | None, pa.Table | None, int]:
         """The view's folded pushes, those still in the log, and the position through which both reach.

@@ -6,7 +6,7 @@ Retrieval saves, the app loads. It must never change a table that a manifest nam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from stook.core.arrow import conform, from_arrow
+from stook.core.dtypes import check_fields
 from stook.core.errors import (
     CorruptStore,
     InvalidArgument,
@@ -22,7 +23,7 @@ from stook.core.errors import (
     UnknownObject,
     did_you_mean,
 )
-from stook.core.names import check_name
+from stook.core.names import check_case, check_name
 from stook.core.ports.records import ABSENT, Put, Records
 from stook.core.ports.tables import Tables
 from stook.core.results_arrow import to_pandas, to_polars
@@ -125,17 +126,23 @@ def _logical(table: pa.Table) -> tuple[tuple[Column, ...], pa.Table]:
     """The table in logical Arrow types; naive times become UTC. Refuses what would have to be rounded."""
     columns: list[Column] = []
     arrays = []
-    folded: dict[str, str] = {}
     for field in table.schema:
         dtype = from_arrow(field.type)
         if dtype is None:
             raise SchemaMismatch(
                 f"column {field.name!r} is {field.type}, which cannot be saved", hint="convert it, or leave it out"
             )
-        if (twin := folded.setdefault(field.name.casefold(), field.name)) != field.name:
-            raise SchemaMismatch(
-                f"columns {twin!r} and {field.name!r} differ by case alone, which tables cannot keep", hint="rename one"
-            )
         columns.append(Column(field.name, dtype))
         arrays.append(conform(table.column(field.name), dtype, f"column {field.name!r}"))
+    _check_names(columns)
     return tuple(columns), pa.table(arrays, names=table.column_names)
+
+
+def _check_names(columns: Sequence[Column]) -> None:
+    """Refuses columns, and fields inside them, that tables cannot keep."""
+    try:
+        check_case("the dataset's columns", (c.name for c in columns))
+        for column in columns:
+            check_fields(f"column {column.name!r}", column.dtype)
+    except InvalidDefinition as error:
+        raise SchemaMismatch(f"{error.message}, which tables cannot keep", hint=error.hint) from None

@@ -25,10 +25,10 @@ from stook.core.definitions import (
     Source,
     SqlSource,
 )
-from stook.core.dtypes import FLOATS, INTEGERS, KEY_TYPES, Decimal, DType, String, Time, Timestamp
+from stook.core.dtypes import FLOATS, INTEGERS, KEY_TYPES, Decimal, DType, String, Time, Timestamp, check_fields
 from stook.core.errors import InvalidDefinition, SchemaMismatch, did_you_mean
 from stook.core.instants import duration_us
-from stook.core.names import full_name
+from stook.core.names import check_case, full_name
 from stook.core.specs import Column, Schema, ServiceSpec, ViewSpec
 from stook.registry.catalogue import Catalogue, EntitySpec
 
@@ -170,7 +170,9 @@ def _resolve_view(view: FeatureView, entities: dict[str, EntitySpec], described:
         features = tuple(Column(n, t) for n, t in described.items() if n not in taken and not n.startswith("__"))
         if not features:
             raise InvalidDefinition(f"{where}: its source holds keys and times only", hint="add feature columns")
-    _check_case(where, [*(c.name for c in keys), *(c.name for c in features)])
+    check_case(where, (*(c.name for c in keys), *(c.name for c in features)))
+    for feature in features:
+        check_fields(f"{where}: feature {feature.name!r}", feature.dtype)
     if described is not None:
         batch = view.source.batch_source if isinstance(view.source, PushSource) else view.source
         is_text = isinstance(batch, FileSource) and batch.file_format == "csv"
@@ -189,15 +191,6 @@ def _resolve_view(view: FeatureView, entities: dict[str, EntitySpec], described:
         tags=view.tags,
         owner=view.owner,
     )
-
-
-def _check_case(where: str, names: list[str]) -> None:
-    """DuckDB and Delta tell columns apart without regard to case, so a view's columns must differ otherwise."""
-    folded: dict[str, str] = {}
-    for name in names:
-        twin = folded.setdefault(name.casefold(), name)
-        if twin != name:
-            raise InvalidDefinition(f"{where}: {twin!r} and {name!r} differ by case alone", hint="rename one")
 
 
 def _check_source_column(where: str, column: Column, described: dict[str, DType], *, is_text: bool) -> None:

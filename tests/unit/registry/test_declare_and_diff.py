@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from stook import (
+    Array,
     Entity,
     FeatureService,
     FeatureView,
@@ -16,9 +17,11 @@ from stook import (
     Float64,
     Int32,
     Int64,
+    Map,
     PushSource,
     SqlSource,
     String,
+    Struct,
     Timestamp,
 )  # fmt: skip
 from stook.core.errors import InvalidDefinition, SchemaMismatch
@@ -30,6 +33,7 @@ from stook.registry.diff import RegistryPlan, compare
 COLUMNS = {
     "stats.parquet": {"driver_id": Int64, "event_timestamp": Timestamp, "created": Timestamp, "rate": Float64, "trips": Int32},
     "text.parquet": {"driver_id": String, "event_timestamp": Timestamp, "mood": String},
+    "places.parquet": {"driver_id": Int64, "event_timestamp": Timestamp, "at": Struct({"Lat": Float64, "lat": Float64})},
     "words.parquet": {"driver_id": Int64, "event_timestamp": String, "rate": Float64},
 }  # fmt: skip
 
@@ -205,3 +209,27 @@ def test_what_is_no_longer_defined_is_shown_and_kept() -> None:
     assert plan.undeclared == ((VIEW, "stats"),)
     assert "no longer defined; kept" in str(plan)
     assert all(kind != SERVICE for kind, _ in plan.undeclared)
+
+
+TWINS = Struct({"a": Int64, "b": String, "A": Int64})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"schema": [Field("x", TWINS)]}, "feature 'x': 'a' and 'A' differ by case alone"),
+        ({"schema": [Field("x", Array(Map(String, Struct({"in": TWINS}))))]}, "'a' and 'A' differ by case alone"),
+        ({"schema": [Field("x", Map(TWINS, Int64))]}, "'a' and 'A' differ by case alone"),
+        ({"schema": [Field("x", Struct({"": Int64}))]}, "field name '' is not possible"),
+        ({"schema": [Field("x", Array(Struct({"a\0": Int64})))]}, "is not possible"),
+    ],
+)
+def test_fields_that_tables_cannot_keep_are_refused(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(InvalidDefinition) as caught:
+        plan_of([view(source=PushSource("p"), **changes)])
+    assert words in str(caught.value) and "'stats'" in str(caught.value) and caught.value.hint
+
+
+def test_fields_of_a_source_that_tables_cannot_keep_are_refused_where_a_view_has_them() -> None:
+    with pytest.raises(InvalidDefinition, match="feature 'at': 'Lat' and 'lat' differ by case alone"):
+        plan_of([view(source=FileSource("places.parquet"), schema=None)])

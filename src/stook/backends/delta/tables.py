@@ -330,7 +330,9 @@ def _delta_schema(columns: Sequence[Column]) -> Schema:
     try:
         return Schema.from_arrow(pa.schema(fields))
     except Exception as error:  # noqa: BLE001  deltalake raises a bare Exception for names it cannot hold
-        raise SchemaMismatch(f"a table cannot hold these columns: {error}", hint="rename a column") from None
+        raise SchemaMismatch(
+            f"a table cannot hold these columns: {first_line(error)}", hint="rename a column"
+        ) from None
 
 
 def _columns(table: DeltaTable) -> tuple[Column, ...]:
