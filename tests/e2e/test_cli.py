@@ -126,7 +126,10 @@ def test_train_release_deploy_predict_rollback(project: Path) -> None:
         (("get-online-features", "-f", "driver_stat:trips", "-e", "driver_id=1"), "did you mean 'driver_stats'"),
         (("get-online-features", "-f", "driver_stats:trip", "-e", "driver_id=1"), "did you mean 'trips'"),
         (("get-online-features", "-f", "driver_stats:trips", "-e", "driver=1"), "did you mean 'driver_id'"),
-        (("get-online-features", "-f", "driver_stats:trips", "-e", "driver_id=x"), "'driver_id' is int64"),
+        (
+            ("get-online-features", "-f", "driver_stats:trips", "-e", "driver_id=x"),
+            "'driver_id' is 'x' in row 0, not exactly int64",
+        ),
         (("get-online-features", "-f", "rankin", "-e", "driver_id=1"), "did you mean 'ranking'"),
         (("materialize", "2024-02-01", "2024-01-01"), "is before start"),
         (("materialize", "yesterday", "2024-01-01"), "'yesterday' is not a time"),
@@ -327,3 +330,107 @@ def test_a_pushed_csv_tells_nothing_from_quoted_nothing(tmp_path: Path) -> None:
     assert run("-C", tmp_path, "push", "v", tmp_path / "rows.csv").exit_code == 0
     found = answer("-C", tmp_path, "get-online-features", "-f", "v:w", "-f", "v:n", "-e", "id=1,2,3")
     assert found["values"] == {"id": [1, 2, 3], "w": [None, "", "NA"], "n": [None, 2, 3]}
+
+
+BIG = 2**63
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> Path:
+    (tmp_path / "stook.toml").write_text('[project]\nname = "p"\n')
+    (tmp_path / "features.py").write_text(
+        "from stook import *\nu = Entity('u', join_keys={'u': UInt64})\ni = Entity('i', join_keys={'i': Int64})\n"
+        "a = FeatureView('a', entities=[u], schema=[Field('x', String)], source=PushSource('pa'))\n"
+        "b = FeatureView('b', entities=[i], schema=[Field('y', String)], source=PushSource('pb'))\n"
+        "fields = [Field('f32', Float32), Field('f64', Float64), Field('u64', UInt64)]\n"
+        "n = FeatureView('n', entities=[i], schema=fields, source=PushSource('pn', created_timestamp_column='seen'))\n"
+    )
+    assert run("-C", tmp_path, "apply").exit_code == 0
+    rows = tmp_path / "rows.jsonl"
+    old = "2020-01-01T00:00:00Z"
+    rows.write_text("".join(f'{{"u": {k}, "x": "{k}", "event_timestamp": "{old}"}}\n' for k in (BIG, BIG + 1)))
+    assert answer("-C", tmp_path, "push", "a", rows)["rows"] == 2
+    rows.write_text("".join(f'{{"i": {k}, "y": "{k}", "event_timestamp": "{old}"}}\n' for k in (1, 2**53, 2**53 + 1)))
+    assert answer("-C", tmp_path, "push", "b", rows)["rows"] == 3
+    return tmp_path
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_labels_of_large_keys_get_their_own_rows(wide: Path, ending: str) -> None:
+    labels, out = wide / f"labels.{ending}", wide / "out.parquet"
+    if ending == "csv":
+        labels.write_text(
+            "u,i,event_timestamp,zip,long\n"
+            f"{BIG + 1},9007199254740993,2024-01-01T00:00:00Z,007,12345678901234567890\n"
+            f"{BIG},1{'.0'},2024-01-01T00:00:00Z,,1\n"
+        )
+    else:
+        labels.write_text(
+            f'{{"u": {BIG + 1}, "i": 9007199254740993, "event_timestamp": "2024-01-01T00:00:00Z", "zip": "007",'
+            ' "long": 12345678901234567890}\n'
+            f'{{"u": {BIG}, "i": 1, "event_timestamp": "2024-01-01T00:00:00Z", "long": 1}}\n'
+        )
+    asked = ("get-historical-features", labels, "-f", "a:x", "-f", "b:y", "-o", out)
+    assert run("-C", wide, *asked).exit_code == 0
+    found = pq.read_table(out)
+    assert found["x"].to_pylist() == [str(BIG + 1), str(BIG)] and found["y"].to_pylist() == [str(2**53 + 1), "1"]
+    assert found["u"].to_pylist() == [BIG + 1, BIG] and found["i"].to_pylist() == [2**53 + 1, 1]
+    assert found["zip"].to_pylist() == ["007", None] and found["long"].to_pylist() == [12345678901234567890, 1]
+    assert pa.types.is_timestamp(found["event_timestamp"].type)
+
+
+def test_label_times_in_a_file_round_down(wide: Path) -> None:
+    labels, out = wide / "labels.csv", wide / "out.parquet"
+    seen = "2024-01-01T02:00:00+02:00"
+    labels.write_text(f"u,at,seen\n{BIG},2019-12-31T23:59:59.999999999Z,{seen}\n{BIG},2020-01-01T00:00:00Z,{seen}\n")
+    options = ("--timestamp-field", "at", "--as-known-at", "seen", "-o", out)
+    assert run("-C", wide, "get-historical-features", labels, "-f", "a:x", *options).exit_code == 0
+    found = pq.read_table(out)
+    assert found["x"].to_pylist() == [None, None], "pushed later than it is known by"
+    assert found["at"].cast(pa.int64()).to_pylist() == [1577836799999999999, 1577836800000000000]
+    options = ("--timestamp-field", "at", "-o", out)
+    assert run("-C", wide, "get-historical-features", labels, "-f", "a:x", *options).exit_code == 0
+    assert pq.read_table(out)["x"].to_pylist() == [None, str(BIG)]
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_parity_of_a_file_of_large_keys(wide: Path, ending: str) -> None:
+    entities = wide / f"entities.{ending}"
+    entities.write_text(f"u\n{BIG + 1}\n" if ending == "csv" else f'{{"u": {BIG + 1}}}\n')
+    report = answer("-C", wide, "parity", "-f", "a:x", "--entities-file", entities)
+    assert (report["entities"], report["values"], report["differing"]) == (1, 1, 0)
+    entities.write_text("u\n-1\n" if ending == "csv" else '{"u": -1}\n')
+    assert "'u'" in refusal("-C", wide, "parity", "-f", "a:x", "--entities-file", entities)
+
+
+@pytest.mark.parametrize(
+    ("ending", "text", "says"),
+    [
+        ("csv", "i,f64\n7,1e400\n", "column 'f64' is '1e400' in row 0"),
+        ("csv", "i,f32\n7,1e39\n", "column 'f32' is '1e39' in row 0"),
+        ("csv", "i,f32\n7,16777217\n", "which float32 would round"),
+        ("csv", f"i,u64\n7,{2**64}\n", "column 'u64'"),
+        ("csv", "i,f64,event_timestamp\n7,1,soon\n", "column 'event_timestamp' is 'soon' in row 0, not exactly a time"),
+        ("jsonl", '{"i": 7, "f64": 1e400}\n', "1e400 is beyond a double"),
+        ("jsonl", '{"i": 7, "f32": 16777217}\n', "f32"),
+        ("jsonl", '{"i": 9007199254740993.0}\n', "column 'i'"),
+    ],
+)
+def test_a_pushed_file_is_read_exactly_or_refused(wide: Path, ending: str, text: str, says: str) -> None:
+    rows = wide / f"rows.{ending}"
+    rows.write_text(text)
+    assert says in refusal("-C", wide, "push", "n", rows)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_pushed_files_keep_every_digit(wide: Path, ending: str) -> None:
+    rows = wide / f"rows.{ending}"
+    if ending == "csv":
+        rows.write_text(f"i,f64,u64,event_timestamp,seen\n7,0.1,{BIG + 1},2024-01-01,2024-01-01T00:00:00.5Z\n")
+    else:
+        times = '"event_timestamp": "2024-01-01", "seen": "2024-01-01T00:00:00.5Z"'
+        rows.write_text(f'{{"i": 7, "f64": 0.1, "u64": {BIG + 1}, {times}}}\n')
+    assert answer("-C", wide, "push", "n", rows)["rows"] == 1
+    found = answer("-C", wide, "get-online-features", "-f", "n:f64", "-f", "n:u64", "-e", "i=7")
+    assert found["values"] == {"i": [7], "f64": [0.1], "u64": [BIG + 1]}
+    assert found["event_timestamps"]["u64"] == ["2024-01-01T00:00:00Z"]

@@ -14,6 +14,7 @@ from stook.core.definitions import Definition
 from stook.core.errors import IncompatibleChange, InvalidArgument, UnknownObject, did_you_mean
 from stook.core.ports.records import Record
 from stook.core.specs import Column
+from stook.ingest.accept import time_columns
 from stook.models.deployments import live_features
 from stook.registry.catalogue import DECLARED, SERVICE, VIEW
 from stook.registry.diff import RegistryPlan
@@ -99,6 +100,11 @@ class Declaring:
         """The keys and features that a push to a view or push source may carry, with types. Raises UnknownObject."""
         views = self._parts.catalogue().pushed_views(name)
         return tuple({c.name: c for view in views for c in (*view.keys, *view.features)}.values())
+
+    def pushed_times(self, name: str) -> tuple[str, ...]:
+        """The columns of times that a push to a view or push source may carry. Raises UnknownObject."""
+        views = self._parts.catalogue().pushed_views(name)
+        return tuple(dict.fromkeys(time for view in views for time in time_columns(view)))
 
     def delete(self, kind: str, name: str) -> None:
         """Deletes a declaration; a view's online rows and pushed history go with it, at the latest when the project is

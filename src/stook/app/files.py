@@ -14,20 +14,22 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet
 
-from stook.core.arrow import to_arrow
-from stook.core.dtypes import Bytes, Decimal, Float32, String, UInt64
+from stook.app.jsonlines import read_lines
+from stook.app.textcolumns import declared_column, instants, own_column
+from stook.core.dtypes import Bytes
 from stook.core.errors import DiskFull, InvalidArgument, SourceUnreadable, did_you_mean, first_line
 from stook.core.specs import Column
 
-TEXT_DECIDES: Final = (String, Bytes, Float32, UInt64)  # types that CSV's own guess would miss
 READERS: Final = (".parquet", ".csv", ".json", ".jsonl", ".ndjson", ".arrow")
 
 
-def read_table(name: str, columns: Iterable[Column] = ()) -> pa.Table:
-    """All rows of a file, told by its ending; text of CSV is taken as what `columns` say. Raises SourceUnreadable naming the file and the mend."""
+def read_table(name: str, columns: Iterable[Column] = (), times: Iterable[str] = ()) -> pa.Table:
+    """All rows of a file, told by its ending. In CSV and JSON lines, `columns` are read as declared, `times` as times, any other
+    column as a type that says all its texts say (see `own_column`). Raises SourceUnreadable and SchemaMismatch naming the
+    file, the column and the mend.
+    """
     path = Path(name)
     ending = path.suffix.lower()
     if ending not in READERS:
@@ -41,22 +43,42 @@ def read_table(name: str, columns: Iterable[Column] = ()) -> pa.Table:
         if ending == ".parquet":
             return pyarrow.parquet.read_table(path)
         if ending == ".csv":
-            types = {
-                c.name: to_arrow(c.dtype) for c in columns if c.dtype in TEXT_DECIDES or isinstance(c.dtype, Decimal)
-            }
-            # as in a CSV source: nothing is null, quoted nothing the empty text, and no word means null
-            convert = pyarrow.csv.ConvertOptions(
-                column_types=types, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
-            )
-            return pyarrow.csv.read_csv(path, convert_options=convert)
+            return _read_csv(path, columns, times)
         if ending == ".arrow":
             with pa.ipc.open_file(path) as reader:
                 return reader.read_all()
-        return pyarrow.json.read_json(path)
+        return read_lines(path.read_bytes(), name, columns, times)
     except (pa.ArrowException, OSError) as error:
         raise SourceUnreadable(
             f"{name} cannot be read: {first_line(error)}", hint="is it complete, and what its ending says?"
         ) from None
+
+
+def _read_csv(path: Path, columns: Iterable[Column], times: Iterable[str]) -> pa.Table:
+    """As a CSV source is read: nothing is null, quoted nothing the empty text, and no word means null."""
+    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    with pyarrow.csv.open_csv(path, parse_options=parse) as reader:
+        names = reader.schema.names
+    declared = {column.name: column.dtype for column in columns}
+    texts = pyarrow.csv.read_csv(
+        path,
+        parse_options=parse,
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types={name: pa.binary() if declared.get(name) == Bytes else pa.string() for name in names},
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
+    )
+    instant = set(times)
+    arrays = []
+    for name, column in zip(names, texts.columns, strict=True):
+        what = f"{path}: column {name!r}"
+        if name in declared:
+            arrays.append(declared_column(column, declared[name], what))
+        else:
+            arrays.append(instants(column, what) if name in instant else own_column(column))
+    return pa.table(arrays, names=names)
 
 
 def write_table(table: pa.Table, name: str) -> None:

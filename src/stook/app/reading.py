@@ -15,11 +15,13 @@ import pyarrow as pa
 
 from stook.app.parts import Parts
 from stook.core.arrow import TIMESTAMP, as_table
+from stook.core.dtypes import DType
 from stook.core.errors import EngineUnavailable, InvalidArgument
 from stook.core.instants import to_datetime
 from stook.core.plans import ReadPlan
 from stook.core.results import OnlineResult
 from stook.core.results_arrow import values_table
+from stook.core.specs import Column
 from stook.core.statuses import Status
 from stook.ingest.histories import pin_history
 from stook.ingest.parity import ParityReport, compare
@@ -108,6 +110,16 @@ class Reading:
         )
         wiring = self._parts.wiring
         return retrieve(request, entity_df, RetrievalPorts(engine, wiring.tables, wiring.records, wiring.clock))
+
+    def label_keys(self, features: Features) -> tuple[Column, ...]:
+        """The join keys that a table of labels for these features has, with their types; without those to which two views
+        give different types. Raises UnknownFeature."""
+        plan = resolve_features(self._parts.registry.catalogue(fresh=True), features, full_feature_names=True)
+        found: dict[str, set[DType]] = {}
+        for read in plan.views:
+            for (_, column), declared in zip(read.keys, read.view.keys, strict=True):
+                found.setdefault(column, set()).add(declared.dtype)
+        return tuple(Column(name, dtype) for name, types in found.items() if len(types) == 1 for dtype in types)
 
     def prepare(self, features: Features, *, full_feature_names: bool = False) -> Prepared:
         """Resolves a feature list once: `read = p.prepare(features=...); read(entities={"driver_id": [1001]})`."""

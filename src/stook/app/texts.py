@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from stook.app.textcolumns import declared_column
 from stook.core.arrow import to_arrow
-from stook.core.dtypes import Bool, Bytes, String, Timestamp
+from stook.core.dtypes import Timestamp
 from stook.core.errors import SchemaMismatch, did_you_mean
 from stook.core.instants import to_us
 from stook.core.specs import Column
@@ -34,23 +34,14 @@ def typed_columns(keys: Sequence[Column], columns: Mapping[str, Sequence[str]]) 
         if name not in types:
             raise SchemaMismatch(f"there is no join key {name!r}", hint=did_you_mean(name, types))
         dtype = types[name]
-        array = pa.array(list(texts), pa.string())
-        if dtype not in (String, Bytes):
-            array = pc.if_else(pc.equal(array, ""), None, array)
-        try:
-            if dtype == Bytes:
-                array = array.cast(pa.binary())
-            elif dtype == Timestamp:
-                array = pa.array([to_us(text, name) if text else None for text in texts], pa.int64()).cast(
-                    to_arrow(dtype)
-                )
-            elif dtype == Bool:
-                array = pc.utf8_lower(array).cast(pa.bool_())
-            elif dtype != String:
-                array = array.cast(to_arrow(dtype))
-        except pa.ArrowInvalid as error:
-            raise SchemaMismatch(f"join key {name!r} is {dtype}: {error}", hint=f"write {dtype} values") from None
-        typed[name] = array
+        if dtype == Timestamp:
+            us = [to_us(text, f"join key {name!r}") if text else None for text in texts]
+            typed[name] = pa.array(us, pa.int64()).cast(to_arrow(dtype))
+        else:
+            column = declared_column(
+                pa.chunked_array([pa.array(list(texts), pa.string())]), dtype, f"join key {name!r}"
+            )
+            typed[name] = column.combine_chunks()
     return typed
 
 

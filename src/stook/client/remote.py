@@ -43,6 +43,8 @@ NOT_REMOTE: Final = {
     "fold": "stook.open(FOLDER).fold",
     "recover": "stook.open(FOLDER)",
     "columns": "stook feature-views describe",
+    "pushed_times": "stook feature-views describe",
+    "label_keys": "stook feature-views describe",
     "coordination": "stook znode",
     "train": "stook train",
     "release": "stook release",

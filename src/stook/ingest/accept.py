@@ -59,8 +59,13 @@ def accept_push(view: ViewSpec, data: Any, *, now_us: int, others: Iterable[str]
 
 def known_columns(view: ViewSpec) -> set[str]:
     """The columns that a push to the view may have: keys, features, times."""
-    times = {view.source.timestamp_field, DEFAULT_TIMESTAMP, view.source.created_timestamp_column or DEFAULT_TIMESTAMP}
-    return {*view.key_names, *(c.name for c in view.features), *times}
+    return {*view.key_names, *(c.name for c in view.features), *time_columns(view)}
+
+
+def time_columns(view: ViewSpec) -> tuple[str, ...]:
+    """The columns that a push to the view may have for its times."""
+    created = view.source.created_timestamp_column
+    return (view.source.timestamp_field, DEFAULT_TIMESTAMP, *((created,) if created is not None else ()))
 
 
 def accept_delete(view: ViewSpec, keys: Any, *, now_us: int) -> pa.Table:

@@ -33,8 +33,9 @@ from stook.core import dtypes
 from stook.core.arrow import to_arrow
 from stook.core.dtypes import DType
 from stook.core.errors import SchemaMismatch
+from stook.core.jsoncolumns import column_from_json, table_column
 from stook.core.statuses import NO_TIME
-from stook.edge.jsonvalues import ages_json, column_from_json, statuses_json, table_column, times_json, values_json
+from stook.edge.jsonvalues import ages_json, statuses_json, times_json, values_json
 
 BIG = 2**63 - 1
 CASES: list[tuple[DType, Any, str]] = [

@@ -83,7 +83,7 @@ def push(session: Session, view: str, file: str, to: str) -> None:
     from stook.app.files import read_table  # start-up time: only commands that read files need it
 
     with session.platform() as platform:
-        done = platform.push(view, read_table(file, platform.columns(view)), to=to)
+        done = platform.push(view, read_table(file, platform.columns(view), platform.pushed_times(view)), to=to)
     value = {"rows": done.rows, "views": list(done.views), "position": done.position}
     session.answer(value, f"pushed {done.rows} rows to {', '.join(done.views)}")
 

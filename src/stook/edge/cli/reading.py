@@ -84,8 +84,9 @@ def get_historical_features(
 
     if output is None and save is None:
         raise InvalidArgument("nothing says where the result goes", hint="give -o FILE or --save NAME")
-    labels = read_table(entities)
+    times = (options["timestamp_field"], options["as_known_at"])
     with session.platform() as platform:
+        labels = read_table(entities, platform.label_keys(wanted(features)), filter(None, times))
         retrieval = platform.get_historical_features(labels, wanted(features), **options)
         table = retrieval.to_arrow()
         value: dict[str, Any] = {"rows": table.num_rows, "columns": table.column_names}
@@ -115,7 +116,10 @@ def parity(
 
     with session.platform(clock) as platform:
         read = platform.prepare(wanted(features))
-        found = read_table(entities_file) if entities_file else typed_columns(read.plan.keys, parse_entities(entities))
+        if entities_file is not None:
+            found = read_table(entities_file, read.plan.keys)
+        else:
+            found = typed_columns(read.plan.keys, parse_entities(entities))
         report = platform.parity(wanted(features), found)
     value = {
         "entities": report.entities,

@@ -21,6 +21,7 @@ from stook.core.arrow import from_arrow
 from stook.core.dtypes import DType
 from stook.core.errors import InvalidArgument, TooLarge
 from stook.core.instants import to_rfc3339
+from stook.core.jsoncolumns import check_width, column_from_json, table_column
 from stook.core.predictions import PredictResult
 from stook.core.results import OnlineResult
 from stook.core.specs import Column
@@ -45,12 +46,9 @@ from stook.edge.http.messages import (
 )
 from stook.edge.jsonvalues import (
     ages_json,
-    check_width,
-    column_from_json,
     columns_bytes,
     encode,
     statuses_json,
-    table_column,
     times_json,
     values_json,
 )
