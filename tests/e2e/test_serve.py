@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -514,6 +515,23 @@ def test_remote_prepares_and_takes_rows(remote: Any, embedded: Any) -> None:
         remote.get_online_features(["tagged:score"], entities=keys),
         embedded.get_online_features(["tagged:score"], entities=keys),
     )
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pd.Series([1, None], dtype="Int64"),
+        pd.Series([1, None], dtype="UInt64"),
+        pd.Series([1.0, None]),
+        pd.Series([1, None], dtype=object),
+        [PyDecimal(1), None],
+    ],
+    ids=lambda v: str(getattr(v, "dtype", "list")),
+)
+def test_remote_takes_the_key_columns_that_embedded_takes(remote: Any, embedded: Any, ids: Any) -> None:
+    there = remote.get_online_features(["stats:trips"], entities={"driver_id": ids})
+    assert_same(there, embedded.get_online_features(["stats:trips"], entities={"driver_id": ids}))
+    assert there.to_dict()["trips"] == [1, None]
 
 
 def test_remote_pushes_exactly(remote: Any, embedded: Any) -> None:

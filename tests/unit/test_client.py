@@ -11,6 +11,7 @@ from decimal import Decimal as PyDecimal
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -273,3 +274,32 @@ def test_what_only_arrow_can_read_is_refused_without_it() -> None:
         answers.pushed_columns(pa.table({"n": [1]}), "rows", TYPED)
     with pytest.raises(SchemaMismatch, match="not a list"):
         answers.pushed_columns({"n": "abc"}, "rows", TYPED)
+
+
+@pytest.mark.parametrize(
+    ("column", "sent"),
+    [
+        (pd.Series([1, None], dtype="Int64"), [1, None]),
+        (pd.Series([2**64 - 1, None], dtype="UInt64"), [2**64 - 1, None]),
+        (pd.Series([1.0, float("nan")]), [1.0, None]),
+        (pd.Series(["a", pd.NA, None], dtype=object), ["a", None, None]),
+        (pd.Index([1, 2]), [1, 2]),
+        (pd.Series([pd.Timestamp("2024-05-01T00:00:00.000001"), pd.NaT]), ["2024-05-01T00:00:00.000001Z", None]),
+        (np.array(["2024-05-01T00:00:00.000001", "NaT"], "M8[ns]"), ["2024-05-01T00:00:00.000001Z", None]),
+        (np.array(["2024-05-01T01", "NaT"], "M8[h]"), ["2024-05-01T01:00:00Z", None]),
+        (pa.array([date(2024, 5, 1), None]), ["2024-05-01", None]),
+        ([PyDecimal("7.00"), PyDecimal(2**64 - 1)], [7, 2**64 - 1]),
+    ],
+    ids=lambda v: str(getattr(v, "dtype", getattr(v, "type", type(v).__name__))),
+)
+def test_key_columns_are_sent_as_the_embedded_platform_reads_them(column: Any, sent: list[Any]) -> None:
+    assert spelling.entities_json({"k": column}, None) == {"entities": {"k": sent}}
+    if not isinstance(column, list | pd.Index | pa.Array):
+        assert spelling.entities_json(pd.DataFrame({"k": column}), None) == {"entities": {"k": sent}}
+
+
+def test_keys_that_are_no_times_say_so() -> None:
+    with pytest.raises(SchemaMismatch, match="below a microsecond"):
+        spelling.entities_json({"k": np.array([1], "M8[ns]")}, None)
+    with pytest.raises(InvalidArgument, match="time is NaT, not a time"):
+        spelling.entities_json(None, [{"k": pd.NaT}])

@@ -63,11 +63,11 @@ def entities_json(entities: Any, entity_rows: Any) -> dict[str, Any]:
             if names is None:
                 raise SchemaMismatch(f"entities is a {type(entities).__name__}", hint='give {"driver_id": [1001]}')
             entities = {str(name): entities[name] for name in names}
-        answer["entities"] = {name: [spell_any(v) for v in _listed(values)] for name, values in entities.items()}
+        answer["entities"] = {name: [_key(v) for v in _key_column(values, name)] for name, values in entities.items()}
     if entity_rows is not None:
         if not isinstance(entity_rows, Sequence) or not all(isinstance(row, Mapping) for row in entity_rows):
             raise SchemaMismatch("entity_rows is not a list of mappings", hint='give [{"driver_id": 1001}]')
-        answer["entity_rows"] = [{name: spell_any(v) for name, v in row.items()} for row in entity_rows]
+        answer["entity_rows"] = [{name: _key(v) for name, v in row.items()} for row in entity_rows]
     return answer
 
 
@@ -89,6 +89,25 @@ def _listed(values: Any) -> Any:
     if isinstance(values, str | bytes) or not isinstance(values, Sequence):
         raise SchemaMismatch(f"{values!r} is not a column", hint="give a list")
     return values
+
+
+def _key_column(values: Any, name: str) -> Any:
+    """A column of keys as Python values, as the embedded platform takes it: what pandas calls absent is null."""
+    if hasattr(values, "isna") and hasattr(values, "tolist"):
+        return [None if absent else value for value, absent in zip(values.tolist(), values.isna(), strict=True)]
+    if getattr(getattr(values, "dtype", None), "kind", "") == "M":  # NumPy's tolist makes numbers of nanoseconds
+        micros = values.astype("M8[us]")
+        if (micros.astype(values.dtype).view("i8") != values.view("i8")).any():
+            raise SchemaMismatch(f"key {name!r} has digits below a microsecond", hint="round it to microseconds")
+        return micros.tolist()
+    return _listed(values)
+
+
+def _key(value: Any) -> Any:
+    """A key as JSON: as any value, and a whole decimal is an integer."""
+    if isinstance(value, Decimal) and value.is_finite() and value == int(value):
+        return int(value)
+    return spell_any(value)
 
 
 def is_numpy_value(value: Any) -> bool:

@@ -32,7 +32,7 @@ def to_us(value: object, what: str = "time") -> int:
     >>> to_us("1970-01-01T00:00:01Z"), to_us(datetime(1970, 1, 1, 0, 0, 2))
     (1000000, 2000000)
     """
-    if isinstance(value, bool) or value is None:
+    if isinstance(value, bool) or value is None or type(value).__name__ == "NaTType":  # pandas' NaT is a datetime
         raise InvalidArgument(f"{what} is {value!r}, not a time", hint="give a datetime or RFC 3339 text")
     if isinstance(value, int):
         return _bounded(value, what)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
 from stook.core import dtypes
-from stook.core.arrow import as_table
+from stook.core.arrow import TIMESTAMP, as_table
 from stook.core.dtypes import DType
 from stook.core.errors import InvalidArgument, SchemaMismatch, TooLarge, did_you_mean
 from stook.core.instants import to_datetime, to_us
@@ -138,23 +139,25 @@ def _column(values: Any, name: str) -> list[Any] | pa.Array | pa.ChunkedArray:
 
 
 def _pandas_column(values: Any) -> list[Any] | pa.Array | pa.ChunkedArray:
-    try:
-        return pa.array(values, from_pandas=True)
-    except OverflowError:  # of Python integers over 2**63 - 1, which Arrow does not take by itself
+    """Python's own values as a list: Arrow takes no integers over 2**63 - 1, and cuts times off among dates."""
+    if values.dtype == object:
         return [None if absent else value for value, absent in zip(values.tolist(), values.isna(), strict=True)]
+    return pa.array(values, from_pandas=True)
 
 
 def checked(values: list[Any] | pa.Array | pa.ChunkedArray, key: Column) -> list[Any] | pa.Array:
     """The values, each exactly of the key's type or null. Raises SchemaMismatch naming key and row."""
     if isinstance(values, list):
         return check_list(values, key)
+    if key.dtype == dtypes.Timestamp and pa.types.is_date(values.type):
+        values = values.cast(TIMESTAMP)  # a day's midnight, as in text
     return one_array(conform_key(values, key.dtype, f"key {key.name!r}"))
 
 
 def check_list(values: list[Any], key: Column) -> list[Any]:
     """The values, each exactly of the key's type or None; a new list.
 
-    Integers may be NumPy's or whole floats, times and dates may be text. Raises SchemaMismatch naming key, row and type.
+    Integers may be NumPy's, whole floats or whole decimals, times and dates may be text, and a date is its midnight. Raises SchemaMismatch naming key, row and type.
     """
     dtype = key.dtype
     kinds = set(map(type, values))
@@ -194,7 +197,7 @@ def _is_text(text: str) -> bool:
 
 
 def _integer(value: Any, dtype: DType) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | np.integer | np.floating):
         raise TypeError
     if int(value) != value or _may_be_rounded(value):
         raise ValueError
@@ -239,7 +242,7 @@ def _date(value: Any, _: DType) -> date:
 
 
 def _timestamp(value: Any, _: DType) -> datetime:
-    if not isinstance(value, datetime | str):
+    if not isinstance(value, date | str):  # a datetime is a date too
         raise TypeError
     return to_datetime(to_us(value))
 

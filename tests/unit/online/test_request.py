@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from decimal import Decimal as PyDecimal
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,8 @@ NOON = dt.datetime(2013, 10, 15, 12, tzinfo=dt.UTC)
         (dtypes.Bytes, [b"", bytearray(b"a")], [b"", b"a"]),
         (dtypes.Date, [dt.date(2013, 1, 1), "2013-10-15"], [dt.date(2013, 1, 1), dt.date(2013, 10, 15)]),
         (dtypes.Timestamp, [NOON, NOON.replace(tzinfo=None), "2013-10-15T14:00:00+02:00"], [NOON, NOON, NOON]),
+        (dtypes.Timestamp, [dt.date(2013, 10, 15), "2013-10-15"], [NOON.replace(hour=0)] * 2),
+        (dtypes.Int64, [PyDecimal("7.00"), PyDecimal(2**63 - 1)], [7, 2**63 - 1]),
         (dtypes.Int64, [2.0**53 - 1, np.float32(2**24 - 1)], [2**53 - 1, 2**24 - 1]),
         (dtypes.Int64, [None], [None]),
         (dtypes.Int64, [], []),
@@ -90,7 +93,7 @@ def test_python_values_of_the_type_pass(dtype: DType, given: list[Any], kept: li
         (dtypes.Int64, 2**63), (dtypes.Int8, 128), (dtypes.UInt8, -1), (dtypes.Int64, float("nan")),
         (dtypes.Bool, 1), (dtypes.Bool, "true"), (dtypes.String, 1), (dtypes.String, b"a"), (dtypes.String, "\ud800"),
         (dtypes.Bytes, "a"), (dtypes.Date, NOON), (dtypes.Date, "yesterday"), (dtypes.Date, 15_000),
-        (dtypes.Timestamp, 1_000), (dtypes.Timestamp, "noon"), (dtypes.Timestamp, dt.date(2013, 1, 1)),
+        (dtypes.Timestamp, 1_000), (dtypes.Timestamp, "noon"), (dtypes.Timestamp, pd.NaT), (dtypes.Int64, PyDecimal("1.5")),
         (dtypes.Timestamp, pd.Timestamp(1, unit="ns")), (dtypes.Timestamp, "2020-01-01T00:00:00,0000019Z"),
     ],
 )  # fmt: skip
@@ -129,6 +132,28 @@ def test_large_unsigned_keys_among_nulls_in_pandas(absent: Any) -> None:
     assert ask({"driver_id": column}, keys=(Column("driver_id", dtypes.UInt64),))[0] == {"driver_id": [2**64 - 1, None]}
     with pytest.raises(SchemaMismatch, match="18446744073709551615 in row 0, not int64"):
         ask({"driver_id": column}, keys=KEYS[:1])
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([dt.date(2013, 10, 15), None]),
+        pd.Series([dt.date(2013, 10, 15), None], dtype=object),
+        pd.Series([dt.datetime(2013, 10, 15), pd.NaT]),
+        np.array(["2013-10-15", "NaT"], "M8[ns]"),
+    ],
+)
+def test_a_day_is_its_midnight_where_the_key_is_a_timestamp(column: Any) -> None:
+    found = ask({"at": column}, keys=(Column("at", dtypes.Timestamp),))[0]["at"]
+    assert (found if isinstance(found, list) else found.to_pylist()) == [NOON.replace(hour=0), None]
+
+
+def test_a_time_among_days_keeps_its_hour() -> None:
+    column = pd.Series([dt.date(2013, 10, 15), NOON], dtype=object)
+    found = ask({"at": column}, keys=(Column("at", dtypes.Timestamp),))[0]["at"]
+    assert found == [NOON.replace(hour=0), NOON]
+    with pytest.raises(SchemaMismatch, match="in row 1, not date"):
+        ask({"at": column}, keys=(Column("at", dtypes.Date),))
 
 
 def test_tables_and_rows_mean_the_same() -> None:
