@@ -268,6 +268,7 @@ def test_a_view_without_entities(root: Path) -> None:
         ([{"driver_id": 1, "trips": 1.5}], "'trips'"),
         ([{"driver_id": 1, "event_timestamp": None}], "is null in row 0"),
         ([{"driver_id": 1, "event_timestamp": "soon"}], "is not a time"),
+        ({"driver_id": [1, 1], "event_timestamp": [NOON, NOON.date()]}, "datetimes beside dates"),
         (7, "not a table"),
     ],
 )
@@ -300,7 +301,9 @@ def test_what_the_store_cannot_hold_never_reaches_the_log(root: Path) -> None:
         p.apply([named])
         end = p._parts.wiring.log.end("push")
         far = pa.table({"name": ["a"], "when": pa.array([2**62], pa.timestamp("us", "UTC"))})
-        for rows in ([{"name": "k" * 70_000}], far):
+        offsets = pa.py_buffer(np.array([0, 1], np.int32))
+        damaged = pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(b"\xff")])
+        for rows in ([{"name": "k" * 70_000}], far, pa.table({"name": damaged, "when": [NOON]})):
             with pytest.raises((SchemaMismatch, InvalidArgument, TooLarge)):
                 p.push("named", rows)
         with pytest.raises((SchemaMismatch, TooLarge)):

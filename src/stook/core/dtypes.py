@@ -125,7 +125,7 @@ class Struct(DType):
 
 @dataclass(frozen=True)
 class Map(DType):
-    """Key and value pairs in the order they were written; values may be null, keys not."""
+    """Key and value pairs in the order they were written; values may be null, keys not, and are single values."""
 
     key: DType
     value: DType
@@ -133,6 +133,8 @@ class Map(DType):
     def __post_init__(self) -> None:
         _check_nested("Map", self.key)
         _check_nested("Map", self.value)
+        if not isinstance(self.key, MAP_KEYS):
+            raise InvalidDefinition(f"Map with keys of {self.key} is not possible", hint="keys are single values")
 
     def __str__(self) -> str:
         return f"map<{self.key}, {self.value}>"
@@ -140,6 +142,8 @@ class Map(DType):
     def to_spec(self) -> Any:
         return {"map": [self.key.to_spec(), self.value.to_spec()]}
 
+
+MAP_KEYS = (Primitive, Decimal)
 
 Bool = Primitive("bool")
 Int8 = Primitive("int8")

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from stook.core import dtypes
-from stook.core.arrow import as_table, conform
+from stook.core.arrow import as_table, conform, require_valid
 from stook.core.dtypes import DType
 from stook.core.errors import InvalidArgument, SchemaMismatch, TooLarge, did_you_mean
 from stook.core.instants import to_datetime, to_us
@@ -139,7 +139,11 @@ def checked(values: list[Any] | pa.Array | pa.ChunkedArray, key: Column) -> list
     """The values, each exactly of the key's type or null. Raises SchemaMismatch naming key and row."""
     if isinstance(values, list):
         return check_list(values, key)
-    return one_array(conform(values, key.dtype, f"key {key.name!r}"))
+    what = f"key {key.name!r}"
+    array = one_array(conform(values, key.dtype, what))
+    if key.dtype == dtypes.String:
+        require_valid(pa.chunked_array([array]), what)
+    return array
 
 
 def check_list(values: list[Any], key: Column) -> list[Any]:

@@ -120,6 +120,13 @@ def test_columns_of_every_kind_mean_the_same(column: Any) -> None:
     assert (values if isinstance(values, list) else values.to_pylist()) == [1, None, 2]
 
 
+def test_text_that_is_no_utf8_is_refused() -> None:
+    offsets = pa.py_buffer(np.array([0, 1], np.int32))
+    damaged = pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(b"\xff")])
+    with pytest.raises(SchemaMismatch, match="key 'city' is damaged"):
+        ask({"city": damaged}, keys=KEYS[1:])
+
+
 def test_tables_and_rows_mean_the_same() -> None:
     frame = pd.DataFrame({"driver_id": [1, 2], "city": ["a", "b"]})
     for table in (frame, pl.from_pandas(frame), pa.Table.from_pandas(frame)):
