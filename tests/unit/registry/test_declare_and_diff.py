@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from stook import (
+    Date,
     Entity,
     FeatureService,
     FeatureView,
@@ -205,3 +207,18 @@ def test_what_is_no_longer_defined_is_shown_and_kept() -> None:
     assert plan.undeclared == ((VIEW, "stats"),)
     assert "no longer defined; kept" in str(plan)
     assert all(kind != SERVICE for kind, _ in plan.undeclared)
+
+
+def test_a_text_file_whose_times_are_all_empty_is_taken() -> None:
+    """What it seems to hold is text then; its values are checked when they are read."""
+
+    def seen(source: FileSource | SqlSource) -> tuple[Column, ...]:
+        return tuple(
+            Column(n, t) for n, t in {"driver_id": Int64, "at": Timestamp, "created": String, "day": String}.items()
+        )
+
+    source = FileSource("s.csv", timestamp_field="at", created_timestamp_column="created")
+    declared = resolve([view(source=source, schema=[Field("day", Date)])], Catalogue(), seen)
+    assert [str(c.dtype) for c in declared.views["stats"].features] == ["date"]
+    with pytest.raises(SchemaMismatch, match="'created' holds string"):
+        resolve([view(source=replace(source, path="s.parquet"))], Catalogue(), seen)

@@ -1,12 +1,14 @@
 """What shape a source's files or query have, as DuckDB reads them and as users know them.
 
-It is a file of its own because looking costs: footers and sniffed dialects are kept by path, size and time. The
+It is a file of its own because looking costs: footers and headers are kept by path, size and time. The
 engine describes sources with it, `scan` builds its relations from it. It must never read rows beyond what
 sniffing needs, nor decide what a column is used for.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,9 +32,12 @@ from stook.core.errors import SourceUnreadable, first_line
 from stook.core.plans import SourceFile
 from stook.core.specs import Column
 
-FOOTERS_MAX: Final = 4_096  # files whose footer is remembered
+FOOTERS_MAX: Final = 4_096  # files whose footer or header is remembered
+HEADER_BYTES_MAX: Final = 1 << 20  # of a CSV file, among which its first line must end
 ISO_DATE: Final = "%Y-%m-%d"
-_EMPTY: Final = "(empty)"  # sniff_csv's word for no character
+_DELIMITERS: Final = (",", ";", "\t", "|")
+_HEADER: Final = "the first line of a CSV file names its columns"
+_NOT_UTF8: Final = "\ufffd"  # stands for bytes that cannot be decoded
 
 
 @dataclass(frozen=True)
@@ -53,14 +58,11 @@ class Footer:
 
 
 @dataclass(frozen=True)
-class CsvDialect:
-    """How DuckDB's sniffer reads a CSV file. `custom_times`, `custom_dates`: they are not ISO 8601."""
+class CsvHeader:
+    """What the first line of a CSV file says: the columns' names, and what separates them in the whole file."""
 
     names: tuple[str, ...]
-    sql_types: tuple[str, ...]
-    options: tuple[tuple[str, str], ...]
-    custom_times: bool
-    custom_dates: bool
+    delimiter: str
 
 
 def shape_of(cursor: duckdb.DuckDBPyConnection, relation: str) -> Shape:
@@ -75,15 +77,20 @@ def parquet_relation(paths: Iterable[str]) -> str:
     return f"read_parquet({text_list(p.translate(GLOB_ESCAPES) for p in paths)}, hive_partitioning = false)"
 
 
-def csv_relation(path: str, dialect: CsvDialect, sql_types: Iterable[str]) -> str:
+def csv_relation(path: str, header: CsvHeader, sql_types: Iterable[str]) -> str:
     """One CSV file as a FROM item, its columns (named c0, c1 ...) read as the types given; nothing is guessed."""
     columns = ", ".join(f"'c{i}': {literal(t)}" for i, t in enumerate(sql_types))
-    options = "".join(f", {name} = {value}" for name, value in dialect.options)
-    path = path.translate(GLOB_ESCAPES)
     # quoted, nothing is the empty text; else it is null
     return (
-        f"read_csv({literal(path)}, auto_detect = false, allow_quoted_nulls = false, columns = {{{columns}}}{options})"
+        f"read_csv({literal(path.translate(GLOB_ESCAPES))}, auto_detect = false, allow_quoted_nulls = false, "
+        f"columns = {{{columns}}}, {_dialect(header)})"
     )
+
+
+def _dialect(header: CsvHeader) -> str:
+    """RFC 4180, whatever a file looks like: a sample knows nothing of the quotes that come behind it, and a line that
+    begins with # is a row."""
+    return f"""delim = {literal(header.delimiter)}, quote = '"', escape = '"', comment = '', header = true, skip = 0"""
 
 
 def footer(file: SourceFile) -> Footer:
@@ -104,34 +111,43 @@ def _footer(path: str, size_bytes: int, mtime_ns: int) -> Footer:
         raise SourceUnreadable(f"{path} is not a readable Parquet file: {why}", hint="write it again") from None
 
 
-def sniff(cursor: duckdb.DuckDBPyConnection, file: SourceFile) -> CsvDialect:
-    """How a CSV file is to be read. Raises SourceUnreadable."""
-    with translated(file.path):
-        (found,) = (
-            cursor.sql(f"FROM sniff_csv({literal(file.path.translate(GLOB_ESCAPES))})").to_arrow_table().to_pylist()
-        )
-    options = {
-        "delim": literal(_character(found["Delimiter"])),
-        "quote": literal(_character(found["Quote"])),
-        "escape": literal(_character(found["Escape"])),
-        "comment": literal(_character(found["Comment"])),
-        "skip": str(found["SkipRows"]),
-        "header": str(found["HasHeader"]).lower(),
-    }
-    for name, key in (("dateformat", "DateFormat"), ("timestampformat", "TimestampFormat")):
-        if found[key]:
-            options[name] = literal(found[key])
-    return CsvDialect(
-        names=tuple(c["name"] for c in found["Columns"]),
-        sql_types=tuple(c["type"] for c in found["Columns"]),
-        options=tuple(options.items()),
-        custom_times=bool(found["TimestampFormat"]),
-        custom_dates=found["DateFormat"] not in (None, "", ISO_DATE),
-    )
+def csv_header(file: SourceFile, timestamp_field: str) -> CsvHeader:
+    """The header of a CSV file, by which a file is read the same however it grows. Raises SourceUnreadable.
+
+    Of the separators, the one counts that makes the timestamp column a name of its own.
+    """
+    return _csv_header(file.path, timestamp_field, file.size_bytes, file.mtime_ns)
 
 
-def _character(sniffed: str) -> str:
-    return "" if sniffed == _EMPTY else sniffed
+@lru_cache(maxsize=FOOTERS_MAX)
+def _csv_header(path: str, timestamp_field: str, size_bytes: int, mtime_ns: int) -> CsvHeader:
+    del size_bytes, mtime_ns  # part of what is remembered
+    try:
+        with pa.input_stream(path) as stream:  # decompresses by the file's name
+            text = stream.read(HEADER_BYTES_MAX).decode("utf-8-sig", errors="replace")
+    except (pa.ArrowException, OSError) as error:
+        why = first_line(error)
+        raise SourceUnreadable(f"{path} is not a readable CSV file: {why}", hint="write it again") from None
+    headers = [CsvHeader(_names(path, text, delimiter), delimiter) for delimiter in _DELIMITERS]
+    fitting = [h for h in headers if timestamp_field in h.names] or headers
+    header = max(fitting, key=lambda h: len(h.names))
+    repeated = sorted({n for n in header.names if header.names.count(n) > 1})
+    if repeated:
+        raise SourceUnreadable(f"{path} has several columns named {repeated[0]!r}", hint="rename one")
+    return header
+
+
+def _names(path: str, text: str, delimiter: str) -> tuple[str, ...]:
+    """The names in the first line; a column without one goes by its position."""
+    try:
+        names = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True), [])
+    except csv.Error as error:
+        raise SourceUnreadable(f"{path}: its first line cannot be read: {error}", hint=_HEADER) from None
+    if not names:
+        raise SourceUnreadable(f"{path}: its first line is empty", hint=_HEADER)
+    if any(_NOT_UTF8 in name for name in names):
+        raise SourceUnreadable(f"{path}: its first line is not UTF-8", hint="write the file in UTF-8")
+    return tuple(name.strip() or f"column{i}" for i, name in enumerate(names))
 
 
 def describe(cursor: duckdb.DuckDBPyConnection, source: FileSource | SqlSource, root: Path) -> tuple[Column, ...]:
@@ -146,15 +162,26 @@ def describe(cursor: duckdb.DuckDBPyConnection, source: FileSource | SqlSource, 
         return _columns([dict(zip(schema.names, schema.types, strict=True))])
     files = [stat_file(path) for path in list_files(place)]
     if place.kind == "csv":
-        return _columns([_csv_types(cursor, file) for file in files])
+        return _columns([_csv_types(cursor, file, source.timestamp_field) for file in files])
     return _columns([_parquet_types(cursor, file) for file in files])
 
 
-def _csv_types(cursor: duckdb.DuckDBPyConnection, file: SourceFile) -> dict[str, pa.DataType]:
-    dialect = sniff(cursor, file)
+def _csv_types(cursor: duckdb.DuckDBPyConnection, file: SourceFile, timestamp_field: str) -> dict[str, pa.DataType]:
+    """What the columns of a CSV file seem to hold, from its first rows."""
+    header = csv_header(file, timestamp_field)
     with translated(file.path):
-        shape = shape_of(cursor, csv_relation(file.path, dialect, dialect.sql_types))
-    return dict(zip(dialect.names, shape.arrow, strict=True))
+        sniffing = f"FROM sniff_csv({literal(file.path.translate(GLOB_ESCAPES))}, {_dialect(header)})"
+        (found,) = cursor.sql(sniffing).to_arrow_table().to_pylist()
+        types = [_seen_type(column["type"], found) for column in found["Columns"]]
+        shape = shape_of(cursor, csv_relation(file.path, header, types))
+    return dict(zip(header.names, shape.arrow, strict=True))
+
+
+def _seen_type(sql_type: str, sniffed: Mapping[str, Any]) -> str:
+    """A sniffed type. Dates and times in forms other than ISO 8601 are text: 01/02/2020 is January here, February there."""
+    date_format, time_format = sniffed["DateFormat"], sniffed["TimestampFormat"]
+    is_custom = {"DATE": date_format not in (None, "", ISO_DATE), "TIMESTAMP": bool(time_format)}
+    return "VARCHAR" if is_custom.get(sql_type, False) else sql_type
 
 
 def _parquet_types(cursor: duckdb.DuckDBPyConnection, file: SourceFile) -> dict[str, pa.DataType]:

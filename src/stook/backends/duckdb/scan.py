@@ -16,14 +16,7 @@ import pyarrow as pa
 
 from stook.backends.duckdb.compile import Part
 from stook.backends.duckdb.delta import read_commit
-from stook.backends.duckdb.describe import (
-    CsvDialect,
-    csv_relation,
-    footer,
-    parquet_relation,
-    shape_of,
-    sniff,
-)
+from stook.backends.duckdb.describe import csv_header, csv_relation, footer, parquet_relation, shape_of
 from stook.backends.duckdb.failures import translated
 from stook.backends.duckdb.pin import check_unchanged, locate, stat_file
 from stook.backends.duckdb.queries import query_relation
@@ -134,33 +127,20 @@ def _delta_parts(
 
 
 def _csv_part(cursor: duckdb.DuckDBPyConnection, view: ViewSpec, source: SourceSnapshot, file: SourceFile) -> Part:
-    dialect = sniff(cursor, file)
+    """A CSV file, read as written; what has a use is converted exactly, or refused."""
+    header = csv_header(file, source.timestamp_field)
     declared: dict[str, DType] = {c.name: c.dtype for c in (*view.keys, *view.features)}
     for name in (source.timestamp_field, source.created_timestamp_column):
         if name is not None:
             declared[name] = dtypes.Timestamp
-    types = [_csv_type(n, t, dialect, declared) for n, t in zip(dialect.names, dialect.sql_types, strict=True)]
-    relation = csv_relation(file.path, dialect, types)
+    relation = csv_relation(file.path, header, ["VARCHAR"] * len(header.names))
     with translated(file.path):
         shape = shape_of(cursor, relation)
-    is_text = [t == "VARCHAR" and n in declared for n, t in zip(dialect.names, types, strict=True)]
-    columns = _held(dialect.names, shape.arrow, shape.sql_types, is_text)
+    is_text = [name in declared and read_as_text(declared[name]) for name in header.names]
+    columns = _held(header.names, shape.arrow, shape.sql_types, is_text)
     # rows come in file order on any number of threads; DuckDB numbers them in one stream
     numbered = f"(SELECT *, row_number() OVER () - 1 AS file_row FROM {relation})"
     return Part(numbered, columns, f"CAST({file.ordinal} AS BIGINT) * {FILE_ROWS_MAX} + file_row")
-
-
-def _csv_type(name: str, sniffed: str, dialect: CsvDialect, declared: Mapping[str, DType]) -> str:
-    """The type to read a CSV column as: text, which is converted exactly or refused, but for what no use is made of and
-    for dates and times in a form of their own."""
-    want = declared.get(name)
-    if want is None:
-        return sniffed
-    if want == dtypes.Timestamp and (dialect.custom_times or (sniffed == "DATE" and dialect.custom_dates)):
-        return sniffed
-    if want == dtypes.Date and dialect.custom_dates:
-        return sniffed
-    return "VARCHAR" if read_as_text(want) else sniffed
 
 
 def _table_parts(cursor: duckdb.DuckDBPyConnection, table: TableSnapshot) -> Iterable[Part]:

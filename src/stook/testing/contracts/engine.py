@@ -9,6 +9,7 @@ back. It must never look inside an engine; random cases against the oracle are t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -365,12 +366,17 @@ class EngineContract(Contract):
             ("1.5", dtypes.Int64), ("x", dtypes.Int64), ("1_000", dtypes.Int64), ("1.005", Decimal(5, 2)),
             ("2020-01-01T00:00:00.0000001", dtypes.Timestamp), ("infinity", dtypes.Timestamp), ("epoch", dtypes.Date),
             ("1e400", dtypes.Float64), ("1e39", dtypes.Float32), ("1_000", dtypes.Float64), ("2", dtypes.Bool),
+            ("yes", dtypes.Bool), ("10:00:00+02:00", dtypes.Time), ("2020-01-01 11:00:00", dtypes.Time),
+            ("24:00:00", dtypes.Time), ("10:00:00.0000001", dtypes.Time), ("01/02/2020", dtypes.Date),
+            ("2020/01/02", dtypes.Date), ("2020-1-2", dtypes.Date), ("2020-01-01 00:00:00", dtypes.Date),
+            ("01/02/2020 10:00", dtypes.Timestamp), ("2020-01-01 10:00 UTC", dtypes.Timestamp),
+            ("2020-01-01T24:00:00Z", dtypes.Timestamp), ("0000-01-01", dtypes.Timestamp), ("0000-01-01", dtypes.Date),
         ],
     )  # fmt: skip
     def test_csv_text_is_not_rounded(self, engine: Engine, root: Path, text: str, want: DType) -> None:
         (root / "c.csv").write_text(f"driver,at,value\n1,1970-01-01,{text}\n")
         history = of_source(engine, FileSource("c.csv", timestamp_field="at"), features=(Column("value", want),))
-        with pytest.raises(SchemaMismatch, match=f"'value'.*{text}"):
+        with pytest.raises(SchemaMismatch, match=f"'value'.*{re.escape(text)}"):
             joined(engine, history, [(1, 10)])
 
     def test_csv_tells_nothing_from_quoted_nothing(self, engine: Engine, root: Path) -> None:
@@ -393,6 +399,55 @@ class EngineContract(Contract):
         )
         assert batch.column("word").to_pylist() == [None, "", "NULL"]
         assert [batch.column(c.name).null_count for c in features] == [1, 2, 2, 2, 2]
+
+    def test_a_csv_line_that_begins_like_a_comment_is_a_row(self, engine: Engine, root: Path) -> None:
+        """DuckDB's sniffer takes # for the mark of a comment."""
+        (root / "c.csv").write_text("word,at,trips\n#1,1970-01-01,1\n2,1970-01-01,2\n#3,1970-01-01,3\n")
+        keys = (Column("word", dtypes.String),)
+        history = of_source(engine, FileSource("c.csv", timestamp_field="at"), keys=keys)
+        assert newest_keys(engine, history, ALL_TIME) == ["#1", "#3", "2"]
+
+    def test_csv_is_quoted_the_same_in_every_file_and_at_every_line(self, engine: Engine, root: Path) -> None:
+        """A sample knows nothing of quotes that come behind it, and another file's may look otherwise."""
+        lines = [f"{i},1970-01-01,v{i}" for i in range(60_000)]
+        lines += ['70000,1970-01-01,"z"', '70001,1970-01-01,""', '70002,1970-01-01,"a ""b"", c"']
+        (root / "a.csv").write_text("\n".join(["driver,at,word", *lines]) + "\n")
+        (root / "b.csv").write_text("driver;at;word\n80000;1970-01-01;'x'\n80001;1970-01-01;'y'\n")
+        (root / "c.csv").write_text("word\tdriver\tat\n5'10\"\t90000\t1970-01-01\n")
+        features = (Column("word", dtypes.String),)
+        history = of_source(engine, FileSource("*.csv", timestamp_field="at"), features=features)
+        ids = [5, 70_000, 70_001, 70_002, 80_000, 80_001, 90_000]
+        expected = ["v5", "z", "", 'a "b", c', "'x'", "'y'", "5'10\""]
+        assert joined(engine, history, [(i, 10) for i in ids]) == expected
+
+    def test_a_csv_file_is_separated_by_what_its_header_says(self, engine: Engine, root: Path) -> None:
+        """However its rows look: `a;b` holds one comma a line."""
+        (root / "c.csv").write_text("driver;at;word\n1;1970-01-01;a,b\n2;1970-01-01;c,d\n")
+        features = (Column("word", dtypes.String),)
+        source = FileSource("c.csv", timestamp_field="at")
+        assert [c.name for c in engine.describe(source)] == ["driver", "at", "word"]
+        assert joined(engine, of_source(engine, source, features=features), [(1, 10), (2, 10)]) == ["a,b", "c,d"]
+
+    def test_a_csv_header_that_cannot_be_one_is_refused(self, engine: Engine, root: Path) -> None:
+        for text, said in (("\ndriver,at\n1,1970-01-01\n", "first line is empty"), ("driver,at,x,x\n", "named 'x'")):
+            (root / "c.csv").write_text(text)
+            with pytest.raises(SourceUnreadable, match=said):
+                engine.describe(FileSource("c.csv", timestamp_field="at"))
+
+    def test_csv_dates_are_never_guessed(self, engine: Engine, root: Path) -> None:
+        """One file's 02/13/2020 says nothing of another's 01/02/2020; as event times both are refused."""
+        (root / "a.csv").write_text("driver,at,day\n1,1970-01-01,02/13/2020\n")
+        (root / "b.csv").write_text("driver,at,day\n2,1970-01-01,01/02/2020\n")
+        source = FileSource("*.csv", timestamp_field="at")
+        assert {c.name: c.dtype for c in engine.describe(source)}["day"] == dtypes.String
+        days = of_source(engine, source, features=(Column("day", dtypes.Date),))
+        with pytest.raises(SchemaMismatch, match=r"'day'.*/2020") as caught:
+            joined(engine, days, [(1, 10)])
+        assert "2013-10-15" in caught.value.hint
+        by_day = of_source(engine, FileSource("*.csv", timestamp_field="day"), features=())
+        with pytest.raises(SchemaMismatch, match=r"'day'.*/2020") as caught:
+            newest_keys(engine, by_day, Window(None, 2**60, 2**60))
+        assert "2013-10-15T12:00:00Z" in caught.value.hint
 
     def test_csv_rows_arrive_in_the_order_of_their_lines(self, engine: Engine, root: Path) -> None:
         count = 400_000  # enough for several threads to share
