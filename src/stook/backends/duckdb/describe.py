@@ -18,12 +18,13 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+from duckdb.sqltypes import DuckDBPyType
 
 from stook.backends.duckdb.delta import read_commit
 from stook.backends.duckdb.failures import translated
 from stook.backends.duckdb.pin import list_files, locate, stat_file
 from stook.backends.duckdb.queries import GLOB_ESCAPES, query_relation
-from stook.backends.duckdb.sqltypes import literal, text_list
+from stook.backends.duckdb.sqltypes import Misread, literal, text_list
 from stook.core import dtypes
 from stook.core.arrow import from_arrow
 from stook.core.definitions import FileSource, SqlSource
@@ -37,16 +38,26 @@ HEADER_BYTES_MAX: Final = 1 << 20  # of a CSV file, among which its first line m
 ISO_DATE: Final = "%Y-%m-%d"
 _DELIMITERS: Final = (",", ";", "\t", "|")
 _HEADER: Final = "the first line of a CSV file names its columns"
+_MISREAD: Final = {
+    "time with time zone": "times of day with a zone (TIMETZ)",
+    "bit": "bits (BIT)",
+    "variant": "values of any type (VARIANT)",
+}
+_NESTED: Final = ("list", "array", "struct", "map", "union")
 _NOT_UTF8: Final = "\ufffd"  # stands for bytes that cannot be decoded
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A relation's columns: their names, and their types on both sides of DuckDB's door."""
+    """A relation's columns: their names, and their types on both sides of DuckDB's door.
+
+    `misread` says of each what stands in it that Arrow is told otherwise, if anything does.
+    """
 
     names: tuple[str, ...]
     arrow: tuple[pa.DataType, ...]
     sql_types: tuple[str, ...]
+    misread: tuple[Misread | None, ...]
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,22 @@ def shape_of(cursor: duckdb.DuckDBPyConnection, relation: str) -> Shape:
     """The shape of a FROM item. DuckDB's errors pass through."""
     found = cursor.sql(f"SELECT * FROM {relation} LIMIT 0")
     schema = found.to_arrow_table().schema
-    return Shape(tuple(found.columns), tuple(schema.types), tuple(str(t) for t in found.types))
+    types = found.types
+    return Shape(
+        names=tuple(found.columns),
+        arrow=tuple(schema.types),
+        sql_types=tuple(str(t) for t in types),
+        misread=tuple(_misread(t) for t in types),
+    )
+
+
+def _misread(sql_type: DuckDBPyType) -> Misread | None:
+    """Refuses types, at any depth, that Arrow is told as other ones: a time without its zone, bits with other padding."""
+    if sql_type.id in _MISREAD:
+        return Misread(_MISREAD[sql_type.id], "cast it to another type in the source's query")
+    inner = [t for _, t in sql_type.children] if sql_type.id in _NESTED else []
+    found = (_misread(t) for t in inner if isinstance(t, DuckDBPyType))  # an array has its length there too
+    return next((misread for misread in found if misread is not None), None)
 
 
 def parquet_relation(paths: Iterable[str]) -> str:
@@ -155,7 +181,8 @@ def describe(cursor: duckdb.DuckDBPyConnection, source: FileSource | SqlSource, 
     if isinstance(source, SqlSource):
         with translated("the query of a SqlSource"):
             shape = shape_of(cursor, query_relation(cursor, source.query, root))
-        return _columns([dict(zip(shape.names, shape.arrow, strict=True))])
+        seen = zip(shape.names, shape.arrow, shape.misread, strict=True)
+        return _columns([{name: arrow for name, arrow, misread in seen if misread is None}])
     place = locate(source, root)
     if place.kind == "delta":
         schema = read_commit(place.path).schema

@@ -8,6 +8,7 @@ nor decide which of them count.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -55,7 +56,9 @@ def _source_parts(
         relation = query_relation(cursor, source.query, root)
         with translated(what):
             shape = shape_of(cursor, relation)
-        return [Part(_aliased(relation, len(shape.names)), _held(shape.names, shape.arrow, shape.sql_types), "0", True)]
+        held = _held(shape.names, shape.arrow, shape.sql_types)
+        columns = {n: replace(held[n], misread=m) for n, m in zip(shape.names, shape.misread, strict=True)}
+        return [Part(_aliased(relation, len(shape.names)), columns, "0", True)]
     if source.kind == "csv":
         return [_csv_part(cursor, view, source, file) for file in source.files]
     if source.kind == "delta":

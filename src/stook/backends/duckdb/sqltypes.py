@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 
 from stook.core import dtypes
 from stook.core.arrow import conform, event_micros, from_arrow, to_arrow
 from stook.core.dtypes import Array, Decimal, DType, Map, Primitive, Struct, Vector
+from stook.core.errors import SchemaMismatch
 from stook.core.instants import MAX_US, MIN_US
 
 MISMATCH: Final = "stook-mismatch: "  # starts every message raised by our SQL, so that `failures` knows it
@@ -55,12 +56,20 @@ _YEARS: Final = "dates and times lie in the years 1 to 9999, times of day before
 _SHOWN_CHARACTERS: Final = 100  # of a value named in a message
 
 
+class Misread(NamedTuple):
+    """What a column holds that DuckDB hands over as something else, and the way forward."""
+
+    holds: str
+    mend: str
+
+
 @dataclass(frozen=True)
 class Held:
     """A column as a relation holds it.
 
     `expr` is its SQL, `arrow` and `sql_type` its type on both sides of DuckDB's door. `text`: it is read from CSV as
-    written. `logical`: it stands in a table of ours, whose physical types are not the logical ones.
+    written. `logical`: it stands in a table of ours, whose physical types are not the logical ones. `misread`: it comes
+    through that door as something else, so that no use can be made of it.
     """
 
     expr: str
@@ -68,6 +77,7 @@ class Held:
     sql_type: str
     text: bool = False
     logical: DType | None = None
+    misread: Misread | None = None
 
 
 def quote(name: str) -> str:
@@ -131,6 +141,7 @@ def exact(held: Held, want: DType, what: str) -> str:
 
     Raises SchemaMismatch naming `what` at once where the two types are no family (text for numbers, say).
     """
+    _refuse_misread(held, what)
     if held.logical is not None:
         own = Held(_restored(held.expr, held.arrow, held.logical), to_arrow(held.logical), sql_type(held.logical))
         return exact(own, want, what)
@@ -162,6 +173,7 @@ def event_us(held: Held, what: str) -> str:
 
     Naive means UTC, a date its midnight, text is RFC 3339. Raises SchemaMismatch naming `what` where the column holds no times.
     """
+    _refuse_misread(held, what)
     if held.text or pa.types.is_string(held.arrow):
         if held.text:
             held = replace(held, expr=f"nullif({held.expr}, '')")
@@ -184,6 +196,11 @@ def event_us(held: Held, what: str) -> str:
         micros = f"epoch_us({held.expr})"
     # the microseconds of infinity are null, as of a row without a time
     return _checked(held.expr, f"{micros} IS NOT NULL", micros, f"{what} holds ", "as a time", _YEARS)
+
+
+def _refuse_misread(held: Held, what: str) -> None:
+    if held.misread is not None:
+        raise SchemaMismatch(f"{what} holds {held.misread.holds}", hint=held.misread.mend)
 
 
 def is_rounded(held: Held) -> str:

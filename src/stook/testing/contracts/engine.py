@@ -327,6 +327,9 @@ class EngineContract(Contract):
             pa.array(["2020-01-01 00:00:00 Europe/Berlin"]),
             pa.array([5]),
             pa.array([10**18], pa.timestamp("us")),
+            pa.array([2**63 - 1], pa.timestamp("us")),
+            pa.array([-(2**63) + 1], pa.timestamp("us", "UTC")),
+            pa.array([2**31 - 1], pa.int32()).cast(pa.date32()),
         ],
         ids=str,
     )
