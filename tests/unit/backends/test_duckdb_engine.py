@@ -206,7 +206,7 @@ def test_rows_of_an_infinite_time_are_refused_not_dropped(engine: DuckEngine, va
     for at, created in ((value, "make_timestamp(10)"), ("make_timestamp(10)", value)):
         query = f"SELECT 1 AS driver, {at} AS at, {created} AS created, 5 AS trips"
         source = SqlSource(query, timestamp_field="at", created_timestamp_column="created")
-        with pytest.raises(SchemaMismatch, match="'stats'.*infinity cannot be kept as a time"):
+        with pytest.raises(SchemaMismatch, match=r"'stats'.*infinity cannot be kept as a time"):
             engine.counts(of_source(engine, source), ALL_TIME)
 
 

@@ -2,7 +2,7 @@
 
 It is a file of its own because looking costs: footers and headers are kept by path, size and time. The
 engine describes sources with it, `scan` builds its relations from it. It must never read rows beyond what
-sniffing needs, nor decide what a column is used for.
+sniffing needs and old files' times, nor decide what a column is used for.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from duckdb.sqltypes import DuckDBPyType
@@ -31,6 +33,7 @@ from stook.core.definitions import FileSource, SqlSource
 from stook.core.dtypes import DType
 from stook.core.errors import SourceUnreadable, first_line
 from stook.core.plans import SourceFile
+from stook.core.pythonic import leaves
 from stook.core.specs import Column
 
 FOOTERS_MAX: Final = 4_096  # files whose footer or header is remembered
@@ -62,10 +65,12 @@ class Shape:
 
 @dataclass(frozen=True)
 class Footer:
-    """A Parquet file's columns. `key` is equal for files that can be read as one relation."""
+    """A Parquet file's columns. `key` is equal for files that can be read as one relation; `int96` are the paths of
+    columns, or parts of columns, that hold times as old writers do."""
 
     key: str
     schema: pa.Schema
+    int96: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -131,10 +136,63 @@ def _footer(path: str, size_bytes: int, mtime_ns: int) -> Footer:
         with pq.ParquetFile(path) as file:
             key = str(file.schema).partition("\n")[2]  # the first line is an address
             schema = file.schema_arrow.remove_metadata()
-            return Footer(f"{key}{schema}", schema)  # Parquet tells some types of Arrow apart by metadata alone
+            ends = [file.schema.column(i) for i in range(len(file.schema))]
+            int96 = tuple(end.path for end in ends if end.physical_type == "INT96")
+            # Parquet tells some types of Arrow apart by metadata alone
+            return Footer(f"{key}{schema}", schema, int96)
     except (pa.ArrowException, OSError) as error:
         why = first_line(error)
         raise SourceUnreadable(f"{path} is not a readable Parquet file: {why}", hint="write it again") from None
+
+
+def cut_times(file: SourceFile) -> frozenset[str]:
+    """The columns whose INT96 times have digits below a microsecond, which DuckDB would cut off. Raises SourceUnreadable.
+
+    Such a column is read once for it, a row group at a time.
+    """
+    return _cut_times(file.path, file.size_bytes, file.mtime_ns) if footer(file).int96 else frozenset()
+
+
+@lru_cache(maxsize=FOOTERS_MAX)
+def _cut_times(path: str, size_bytes: int, mtime_ns: int) -> frozenset[str]:
+    int96 = _footer(path, size_bytes, mtime_ns).int96
+    try:
+        with (
+            pq.ParquetFile(path, coerce_int96_timestamp_unit="ns") as fine,
+            pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as coarse,
+        ):
+            pairs = (
+                (fine.read_row_group(i, columns=[leaf]), coarse.read_row_group(i, columns=[leaf]))
+                for i in range(fine.num_row_groups)
+                for leaf in int96
+            )
+            return frozenset(
+                name
+                for nanos, micros in pairs
+                for name in nanos.column_names
+                if _are_cut(nanos.column(name), micros.column(name))
+            )
+    except (pa.ArrowException, OSError) as error:
+        why = first_line(error)
+        raise SourceUnreadable(f"{path} is not a readable Parquet file: {why}", hint="write it again") from None
+
+
+def _are_cut(nanos: pa.ChunkedArray, micros: pa.ChunkedArray) -> bool:
+    """Whether two readings differ. Nanoseconds wrap outside the years 1678 to 2261, and so does the product here."""
+    for fine, coarse in zip(_timestamps(nanos, "ns"), _timestamps(micros, "us"), strict=True):
+        if np.any(fine != coarse * 1000):
+            return True
+    return False
+
+
+def _timestamps(column: pa.ChunkedArray, unit: str) -> list[npt.NDArray[np.int64]]:
+    """All timestamps of a unit in a column, at any depth, as numbers."""
+    parts = [leaf for chunk in column.chunks for leaf in leaves(chunk)]
+    return [
+        part.cast(pa.int64()).fill_null(0).to_numpy()
+        for part in parts
+        if pa.types.is_timestamp(part.type) and part.type.unit == unit
+    ]
 
 
 def csv_header(file: SourceFile, timestamp_field: str) -> CsvHeader:

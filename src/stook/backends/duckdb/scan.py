@@ -17,11 +17,11 @@ import pyarrow as pa
 
 from stook.backends.duckdb.compile import Part
 from stook.backends.duckdb.delta import read_commit
-from stook.backends.duckdb.describe import csv_header, csv_relation, footer, parquet_relation, shape_of
+from stook.backends.duckdb.describe import csv_header, csv_relation, cut_times, footer, parquet_relation, shape_of
 from stook.backends.duckdb.failures import translated
 from stook.backends.duckdb.pin import check_unchanged, locate, stat_file
 from stook.backends.duckdb.queries import query_relation
-from stook.backends.duckdb.sqltypes import Held, literal, read_as_text, sql_type
+from stook.backends.duckdb.sqltypes import Held, Misread, literal, read_as_text, sql_type
 from stook.core import dtypes
 from stook.core.arrow import from_arrow
 from stook.core.definitions import FileSource, PushSource
@@ -32,6 +32,10 @@ from stook.core.rows import FILE_ROWS_MAX
 from stook.core.specs import ViewSpec
 
 TAIL: Final = "pushed_tail"
+_CUT_TIMES: Final = "INT96 times with digits below a microsecond"
+_WRITE_INT64: Final = (
+    "write the file with INT64 timestamps (Spark: outputTimestampType=TIMESTAMP_MICROS), or whole microseconds"
+)
 
 
 def parts_of(cursor: duckdb.DuckDBPyConnection, history: History, root: Path) -> tuple[Part, ...]:
@@ -83,9 +87,13 @@ def _parquet_part(
     names = tuple(schema.names)  # DuckDB renames what differs only in case
     arrow = [own if _is_misread(own) else read for own, read in zip(schema.types, shape.arrow, strict=True)]
     ordinals = [file.ordinal for file in files]
+    columns = _held(names, arrow, shape.sql_types)
+    for file in files:
+        for name in cut_times(file):
+            columns[name] = replace(columns[name], misread=Misread(f"{_CUT_TIMES} in {file.path}", _WRITE_INT64))
     return Part(
         relation=_aliased(relation, len(names)),
-        columns={**_held(names, arrow, shape.sql_types), **(constants or {})},
+        columns={**columns, **(constants or {})},
         arrival=f"{_ordinal(ordinals)} * {FILE_ROWS_MAX} + CAST(file_row_number AS BIGINT)",
     )
 

@@ -339,6 +339,35 @@ class EngineContract(Contract):
         with pytest.raises(SchemaMismatch, match="'stats'"):
             joined(engine, history, [(1, 10)])
 
+    def test_int96_times_of_whole_microseconds_are_read(self, engine: Engine, root: Path) -> None:
+        """As Spark wrote them; the years are far outside what nanoseconds can count."""
+        micros = [-62_135_596_800_000_000, -1, 0, 1_577_836_800_000_001, 253_402_300_799_999_999, None]
+        held = pa.array(micros, pa.timestamp("us"))
+        nested = pa.array([None if m is None else [m, None] for m in micros], pa.list_(pa.timestamp("us")))
+        ids = list(range(len(micros)))
+        table = pa.table({"driver": ids, "at": held, "when": held, "whens": nested})
+        pq.write_table(table, root / "t.parquet", use_deprecated_int96_timestamps=True, row_group_size=2)
+        features = (Column("when", dtypes.Timestamp), Column("whens", Array(dtypes.Timestamp)))
+        source = FileSource("t.parquet", timestamp_field="at")
+        assert [c.dtype for c in engine.describe(source)][1:] == [dtypes.Timestamp, *(c.dtype for c in features)]
+        (batch,) = engine.newest(of_source(engine, source, features=features), Window(None, 2**60, 2**60))
+        assert batch.column(EVENT_US).to_pylist() == micros[:-1]
+        assert batch.column("when").cast(pa.int64()).to_pylist() == micros[:-1]
+        assert batch.column("whens").cast(pa.list_(pa.int64())).to_pylist() == [[m, None] for m in micros[:-1]]
+
+    @pytest.mark.parametrize("column", ["at", "created", "when", "whens"])
+    def test_int96_times_below_a_microsecond_are_refused(self, engine: Engine, root: Path, column: str) -> None:
+        """An engine would cut them off, so that a row of one nanosecond after its label counted."""
+        whole, fine = pa.array([0, 0, 2_000], pa.timestamp("ns")), pa.array([0, None, 1_999], pa.timestamp("ns"))
+        columns = {name: fine if name == column else whole for name in ("at", "created", "when")}
+        columns["whens"] = pa.array([[0], None, [None, 1_999 if column == "whens" else 0]], pa.list_(whole.type))
+        table = pa.table({"driver": [1, 2, 3], **columns})
+        pq.write_table(table, root / "t.parquet", use_deprecated_int96_timestamps=True, row_group_size=1)
+        source = FileSource("t.parquet", timestamp_field="at", created_timestamp_column="created")
+        features = (Column("when", dtypes.Timestamp), Column("whens", Array(dtypes.Timestamp)))
+        with pytest.raises(SchemaMismatch, match=f"{column!r} holds INT96 times .* in .*t.parquet"):
+            list(engine.newest(of_source(engine, source, features=features), ALL_TIME))
+
     # -- CSV and SQL -----------------------------------------------------------------------------------------------
 
     def test_csv_is_read_as_declared(self, engine: Engine, root: Path) -> None:
