@@ -221,6 +221,30 @@ def test_a_query_is_a_source(root: Path) -> None:
         assert online(p, "total:total", 1, 2) == [1, 3]
 
 
+def test_a_late_row_of_a_query_may_be_known_at_the_same_time_as_the_last(root: Path) -> None:
+    (root / "src").mkdir()
+    written = NOON - timedelta(hours=1)
+
+    def write(name: str, *rows: tuple[int, datetime, int]) -> None:
+        ids, days, numbers = zip(*rows, strict=True)
+        times = pa.array(days, pa.timestamp("us", "UTC"))
+        created = pa.array([written] * len(rows), times.type)
+        columns = {"driver_id": ids, "event_timestamp": times, "created": created, "n": numbers}
+        pq.write_table(pa.table(columns), root / "src" / name)
+
+    source = SqlSource("select * from 'src/*.parquet'", created_timestamp_column="created")
+    counted = FeatureView("counted", entities=[driver], schema=[Field("n", Int64)], source=source)
+    with at(root) as p:
+        write("a.parquet", (1, NOON - timedelta(days=1), 1))
+        p.apply([counted])
+        assert [done.rows for done in p.materialize_incremental(NOON)] == [1]
+        write("b.parquet", (2, NOON - timedelta(days=2), 2))
+        assert [done.rows for done in p.materialize_incremental(NOON)] == [2]
+        assert online(p, "counted:n", 1, 2) == [1, 2]
+        assert [done.rows for done in p.materialize_incremental(NOON)] == [2]
+        assert online(p, "counted:n", 1, 2) == [1, 2]
+
+
 def test_delta_and_csv_are_sources(root: Path) -> None:
     from deltalake import write_deltalake
 
