@@ -212,7 +212,7 @@ def _check_source_column(where: str, column: Column, described: dict[str, DType]
     if have is None:
         raise SchemaMismatch(
             f"{where}: its source has no column {column.name!r}",
-            hint=f"{did_you_mean(column.name, described)}; a column of a type that features cannot have is not seen",
+            hint=f"{did_you_mean(column.name, described)}; columns of a type that no feature can have are not seen: cast them in the source",
         )
     if not (is_text and (column.dtype in READ_FROM_TEXT or isinstance(column.dtype, Decimal))):
         conform(pa.chunked_array([], to_arrow(have)), column.dtype, f"{where}: source column {column.name!r}")

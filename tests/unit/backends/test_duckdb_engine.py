@@ -27,22 +27,25 @@ from stook.core.errors import (
     SourceUnreadable,
     StookError,
 )
-from stook.core.plans import History, PointInTimePlan
+from stook.core.plans import History, PointInTimePlan, TableSnapshot
+from stook.core.rows import push_arrival
 from stook.core.settings import parse_url
 from stook.core.specs import Column
 from stook.testing.contracts.engine_cases import (
     ALL_TIME,
     KEY,
     NUMBER,
+    ORDER_FIELDS,
     instants,
     join_of,
     joined,
     labels_of,
     of_source,
+    rows_table,
     view_of,
     write,
 )
-from stook.testing.oracles.pointintime import Label
+from stook.testing.oracles.pointintime import HistoryRow, Label
 
 
 @pytest.fixture
@@ -194,9 +197,19 @@ def test_a_parquet_time_of_24_00_is_refused(engine: DuckEngine, tmp_path: Path) 
     held = pa.array([86_400_000_000], pa.time64("us"))
     pq.write_table(pa.table({"driver": [1], "at": instants([10]), "x": held}), tmp_path / "t.parquet")
     history = of_source(engine, FileSource("t.parquet", timestamp_field="at"), features=(Column("x", dtypes.Time),))
-    with pytest.raises(SchemaMismatch, match=r"'x' holds 24:00:00.*exactly as time") as caught:
+    with pytest.raises(SchemaMismatch, match=r"'x' holds times, of which 24:00:00.*exactly as time") as caught:
         joined(engine, history, [(1, 10)])
     assert "24:00" in caught.value.hint
+
+
+def test_a_stored_time_of_24_00_is_refused(engine: DuckEngine, tmp_path: Path) -> None:
+    """It would begin the day anew."""
+    order = rows_table([KEY], [], [HistoryRow((1,), 10, 10, push_arrival(1, 0), deleted=False, values=())], ours=True)
+    pq.write_table(order.append_column("t", pa.array([[86_400_000_000]])), tmp_path / "stored.parquet")
+    times = Column("t", Array(dtypes.Time))
+    pushed = TableSnapshot("t", 1, (str(tmp_path / "stored.parquet"),), (KEY, times, *ORDER_FIELDS))
+    with pytest.raises(SchemaMismatch, match="86400000000 cannot be kept as a time of day"):
+        joined(engine, History(view_of([KEY], [times], PushSource("p")), None, pushed), [(1, 10)])
 
 
 @pytest.mark.parametrize(
@@ -206,7 +219,7 @@ def test_rows_of_an_infinite_time_are_refused_not_dropped(engine: DuckEngine, va
     for at, created in ((value, "make_timestamp(10)"), ("make_timestamp(10)", value)):
         query = f"SELECT 1 AS driver, {at} AS at, {created} AS created, 5 AS trips"
         source = SqlSource(query, timestamp_field="at", created_timestamp_column="created")
-        with pytest.raises(SchemaMismatch, match=r"'stats'.*infinity cannot be kept as a time"):
+        with pytest.raises(SchemaMismatch, match=r"'stats'.*of which the value -?infinity cannot be kept as a time"):
             engine.counts(of_source(engine, source), ALL_TIME)
 
 

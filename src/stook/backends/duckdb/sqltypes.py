@@ -43,7 +43,7 @@ _FORMS: Final[dict[DType, str]] = {
 _WRITE: Final[dict[DType, str]] = {
     dtypes.Bool: "write true or false",
     dtypes.Date: "write dates as 2013-10-15",
-    dtypes.Time: "write times of day as 12:00:00, without a zone",
+    dtypes.Time: "write times of day from 00:00:00 to 23:59:59.999999, without a zone",
     dtypes.Timestamp: "write times as 2013-10-15T12:00:00Z",
 }
 _NAIVE_YEARS: Final = "TIMESTAMP '0001-01-01 00:00:00' AND TIMESTAMP '9999-12-31 23:59:59.999999'"
@@ -52,6 +52,7 @@ _BOUNDS: Final[dict[DType, str]] = {
     dtypes.Time: "TIME '00:00:00' AND TIME '23:59:59.999999'",
     dtypes.Timestamp: "TIMESTAMPTZ '0001-01-01 00:00:00Z' AND TIMESTAMPTZ '9999-12-31 23:59:59.999999Z'",
 }
+_DAY_US: Final = 86_400_000_000
 _YEARS: Final = "dates and times lie in the years 1 to 9999, times of day before 24:00; for what is unknown write null"
 _SHOWN_CHARACTERS: Final = 100  # of a value named in a message
 
@@ -164,7 +165,7 @@ def exact(held: Held, want: DType, what: str) -> str:
         test = f"len({held.expr}) = {want.length}"
     else:
         test = f"TRY_CAST(TRY_CAST({held.expr} AS {target}) AS {held.sql_type}) IS NOT DISTINCT FROM {held.expr}"
-        test += f" AND {_inside(converted, want)}" if _is_bounded(want) else ""
+        test += f" AND {_inside(f'TRY_CAST({held.expr} AS {target})', want)}" if _is_bounded(want) else ""
     return _checked(held.expr, test, converted, f"{what} holds {held.arrow}, of which the value ", f"exactly as {want}")
 
 
@@ -195,7 +196,8 @@ def event_us(held: Held, what: str) -> str:
     else:
         micros = f"epoch_us({held.expr})"
     # the microseconds of infinity are null, as of a row without a time
-    return _checked(held.expr, f"{micros} IS NOT NULL", micros, f"{what} holds ", "as a time", _YEARS)
+    holds = f"{what} holds {held.arrow}, of which the value "
+    return _checked(held.expr, f"{micros} IS NOT NULL", micros, holds, "as a time", _YEARS)
 
 
 def _refuse_misread(held: Held, what: str) -> None:
@@ -214,7 +216,13 @@ def is_rounded(held: Held) -> str:
 
 def within_years(expr: str, what: str) -> str:
     """SQL of microseconds that raises outside the years 1 to 9999, which is what datetimes can say."""
-    return _checked(expr, f"{expr} BETWEEN {MIN_US} AND {MAX_US}", expr, f"{what} holds ", "between years 1 and 9999")
+    return _checked(
+        expr,
+        f"{expr} BETWEEN {MIN_US} AND {MAX_US}",
+        expr,
+        f"{what} holds times, of which ",
+        "between years 1 and 9999",
+    )
 
 
 def _is_bounded(dtype: DType) -> bool:
@@ -248,7 +256,7 @@ def _bounded(expr: str, test: str, converted: str, want: DType, what: str) -> st
     """`converted`, raising where `test` fails, if values of the type have bounds."""
     if not _is_bounded(want):
         return converted
-    return _checked(expr, test, converted, f"{what} holds ", f"exactly as {want}", _YEARS)
+    return _checked(expr, test, converted, f"{what} holds times, of which ", f"exactly as {want}", _YEARS)
 
 
 def _lossless(have: pa.DataType, want: DType) -> bool:
@@ -318,8 +326,11 @@ def _restored(expr: str, physical: pa.DataType, logical: DType) -> str:
             v = _restored("x.value", physical.item_type, value)
             pairs = f"list_transform({entries}, lambda x: struct_pack(k := {k}, v := {v}))"
             return f"CASE WHEN {expr} IS NOT NULL THEN map_from_entries({pairs}) END"
-    is_micros = pa.types.is_integer(physical)
-    return f"(TIME '00:00:00' + to_microseconds({expr}))" if is_micros else f"CAST({expr} AS TIME)"
+    if not pa.types.is_integer(physical):
+        return f"CAST({expr} AS TIME)"
+    time = f"(TIME '00:00:00' + to_microseconds({expr}))"  # begins anew behind the day's end
+    test = f"{expr} BETWEEN 0 AND {_DAY_US - 1}"
+    return _checked(expr, test, time, "a stored row holds microseconds, of which ", "as a time of day")
 
 
 def _has_time(dtype: DType) -> bool:
