@@ -40,13 +40,13 @@ FOOTERS_MAX: Final = 4_096  # files whose footer or header is remembered
 HEADER_BYTES_MAX: Final = 1 << 20  # of a CSV file, among which its first line must end
 ISO_DATE: Final = "%Y-%m-%d"
 _DELIMITERS: Final = (",", ";", "\t", "|")
-_HEADER: Final = "the first line of a CSV file names its columns"
 _MISREAD: Final = {
     "time with time zone": "times of day with a zone (TIMETZ)",
     "bit": "bits (BIT)",
     "variant": "values of any type (VARIANT)",
 }
 _NESTED: Final = ("list", "array", "struct", "map", "union")
+_NO_DIALECT: Final = "detect the CSV parsing dialect"
 _NOT_UTF8: Final = "\ufffd"  # stands for bytes that cannot be decoded
 
 
@@ -212,25 +212,27 @@ def _csv_header(path: str, timestamp_field: str, size_bytes: int, mtime_ns: int)
     except (pa.ArrowException, OSError) as error:
         why = first_line(error)
         raise SourceUnreadable(f"{path} is not a readable CSV file: {why}", hint="write it again") from None
-    headers = [CsvHeader(_names(path, text, delimiter), delimiter) for delimiter in _DELIMITERS]
+    headers = [CsvHeader(_names(text, delimiter), delimiter) for delimiter in _DELIMITERS]
     fitting = [h for h in headers if timestamp_field in h.names] or headers
     header = max(fitting, key=lambda h: len(h.names))
+    if not header.names:
+        raise SourceUnreadable(
+            f"{path}: its first line is empty", hint="the first line of a CSV file names its columns"
+        )
+    if any(_NOT_UTF8 in name for name in header.names):
+        raise SourceUnreadable(f"{path}: its first line is not UTF-8", hint="write the file in UTF-8")
     repeated = sorted({n for n in header.names if header.names.count(n) > 1})
     if repeated:
         raise SourceUnreadable(f"{path} has several columns named {repeated[0]!r}", hint="rename one")
     return header
 
 
-def _names(path: str, text: str, delimiter: str) -> tuple[str, ...]:
-    """The names in the first line; a column without one goes by its position."""
+def _names(text: str, delimiter: str) -> tuple[str, ...]:
+    """The names in the first line, if they are separated so; a column without one goes by its position."""
     try:
         names = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True), [])
-    except csv.Error as error:
-        raise SourceUnreadable(f"{path}: its first line cannot be read: {error}", hint=_HEADER) from None
-    if not names:
-        raise SourceUnreadable(f"{path}: its first line is empty", hint=_HEADER)
-    if any(_NOT_UTF8 in name for name in names):
-        raise SourceUnreadable(f"{path}: its first line is not UTF-8", hint="write the file in UTF-8")
+    except csv.Error:  # a long line without that separator
+        return ()
     return tuple(name.strip() or f"column{i}" for i, name in enumerate(names))
 
 
@@ -254,9 +256,20 @@ def describe(cursor: duckdb.DuckDBPyConnection, source: FileSource | SqlSource, 
 def _csv_types(cursor: duckdb.DuckDBPyConnection, file: SourceFile, timestamp_field: str) -> dict[str, pa.DataType]:
     """What the columns of a CSV file seem to hold, from its first rows."""
     header = csv_header(file, timestamp_field)
+    if timestamp_field not in header.names:  # perhaps no header, or other separators: there is nothing to look at
+        return dict.fromkeys(header.names, pa.string())
     with translated(file.path):
         sniffing = f"FROM sniff_csv({literal(file.path.translate(GLOB_ESCAPES))}, {_dialect(header)})"
-        (found,) = cursor.sql(sniffing).to_arrow_table().to_pylist()
+        try:
+            (found,) = cursor.sql(sniffing).to_arrow_table().to_pylist()
+        except duckdb.InvalidInputException as error:
+            if _NO_DIALECT not in str(error):  # it names a line
+                raise
+            raise SourceUnreadable(
+                f"{file.path}: its first lines do not all have the {len(header.names)} columns of its header, "
+                f"separated by {header.delimiter!r} and quoted by RFC 4180",
+                hint="mend them, or read the file in an SqlSource, by DuckDB's read_csv with the options it needs",
+            ) from None
         types = [_seen_type(column["type"], found) for column in found["Columns"]]
         shape = shape_of(cursor, csv_relation(file.path, header, types))
     return dict(zip(header.names, shape.arrow, strict=True))

@@ -460,11 +460,28 @@ class EngineContract(Contract):
         assert [c.name for c in engine.describe(source)] == ["driver", "at", "word"]
         assert joined(engine, of_source(engine, source, features=features), [(1, 10), (2, 10)]) == ["a,b", "c,d"]
 
-    def test_a_csv_header_that_cannot_be_one_is_refused(self, engine: Engine, root: Path) -> None:
-        for text, said in (("\ndriver,at\n1,1970-01-01\n", "first line is empty"), ("driver,at,x,x\n", "named 'x'")):
+    def test_a_csv_file_that_is_none_is_refused(self, engine: Engine, root: Path) -> None:
+        cases = {
+            "\ndriver,at\n1,1970-01-01\n": "first line is empty",
+            "driver,at,x,x\n": "named 'x'",
+            "driver,at\n1,1970-01-01,2,3\n1,1970-01-01,2\n": "2 columns of its header",
+            'driver,at\n1,"1970-01-01\n': "2 columns of its header",
+        }
+        for text, said in cases.items():
             (root / "c.csv").write_text(text)
             with pytest.raises(SourceUnreadable, match=said):
                 engine.describe(FileSource("c.csv", timestamp_field="at"))
+        (root / "c.csv").write_bytes(b"driver,at,\xe9\n")
+        with pytest.raises(SourceUnreadable, match="UTF-8"):
+            engine.describe(FileSource("c.csv", timestamp_field="at"))
+
+    def test_a_csv_file_may_be_wide_and_may_hold_a_header_alone(self, engine: Engine, root: Path) -> None:
+        names = [f"{'x' * 600}_{i}" for i in range(300)]
+        (root / "c.csv").write_text(";".join(["driver", "at", "", *names]) + "\n")
+        source = FileSource("c.csv", timestamp_field="at")
+        assert [c.name for c in engine.describe(source)] == ["driver", "at", "column2", *names]
+        history = of_source(engine, source, features=(Column(names[-1], dtypes.Int64),))
+        assert joined(engine, history, [(1, 10)]) == [None]
 
     def test_csv_dates_are_never_guessed(self, engine: Engine, root: Path) -> None:
         """One file's 02/13/2020 says nothing of another's 01/02/2020; as event times both are refused."""
