@@ -28,6 +28,7 @@ from stook.core.instants import to_datetime, to_us
 SHOWN_MAX: Final = 80
 EXACT_INT_MAX: Final = 1 << 53  # to here, whole doubles are one integer each
 _UTC: Final = pa.timestamp("us", tz="UTC")
+_ABSENT: Final = ("NaTType", "NAType")  # pandas' own nulls, the first of which also says that it is a datetime
 
 
 class NotOfType(ValueError):
@@ -44,9 +45,11 @@ def column_of(values: Sequence[Any], dtype: DType | None, arrow: pa.DataType | N
     >>> column_of([0.1], dtypes.Float32, pa.float32()).type
     DataType(float)
     """
+    kinds = set(map(type, values)) - {type(None)}
+    if absent := {kind for kind in kinds if kind.__name__ in _ABSENT and kind.__module__.startswith("pandas.")}:
+        values, kinds = [None if type(value) in absent else value for value in values], kinds - absent
     if isinstance(dtype, Array | Vector | Struct | Map):
         return _nested(values, dtype, arrow)
-    kinds = set(map(type, values)) - {type(None)}
     if dtype is None:
         return _instants(values) if any(issubclass(kind, date) for kind in kinds) else pa.array(values)
     if dtype == dtypes.Timestamp and any(issubclass(kind, datetime) for kind in kinds):

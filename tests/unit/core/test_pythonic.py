@@ -45,7 +45,11 @@ def taken(data: Any, dtype: DType) -> list[Any]:
     ("dtype", "values", "expected"),
     [
         (Date, [date(2020, 1, 1), None], None),
+        (Date, [date(2020, 1, 1), pd.NaT, pd.NA], [date(2020, 1, 1), None, None]),
         (Time, [time(1, 2, 3, 4), None], None),
+        (Timestamp, [pd.NaT, NOON], [None, NOON.replace(tzinfo=UTC)]),
+        (Int64, [1, pd.NA], [1, None]),
+        (Array(Int64), [[1], pd.NA], [[1], None]),
         (Timestamp, [NOON, AWARE, None], [NOON.replace(tzinfo=UTC), AWARE, None]),
         (Timestamp, [pd.Timestamp(2_000), NOON], [datetime(1970, 1, 1, 0, 0, 0, 2, UTC), NOON.replace(tzinfo=UTC)]),
         (Decimal(9, 2), [Exact("1.5"), 2, None], [Exact("1.50"), Exact("2.00"), None]),

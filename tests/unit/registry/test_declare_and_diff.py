@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from stook import (
+    Date,
     Entity,
     FeatureService,
     FeatureView,
@@ -170,12 +172,30 @@ def test_every_schema_a_view_ever_had_is_kept() -> None:
             "join keys change",
         ),
         (view(entities=[Entity("driver", join_keys={"driver_id": Int32})]), "entity 'driver': join keys change"),
+        (view(source=FileSource("stats.parquet", timestamp_field="created")), "event_timestamp to created"),
+        (
+            view(source=FileSource("stats.parquet", created_timestamp_column="created")),
+            "the created column of its source changes from none to created",
+        ),
+        (
+            view(source=PushSource("p", FileSource("stats.parquet", created_timestamp_column="created"))),
+            "rows are stored by its times",
+        ),
     ],
 )
 def test_what_would_break_stored_rows_is_refused_with_a_way(after: FeatureView, words: str) -> None:
     plan = plan_of([after], stored_after(view()))
     assert any(words in why for why, _ in plan.refusals)
     assert all(way for _, way in plan.refusals)
+
+
+def test_a_created_column_may_not_go_and_may_come_to_pushes() -> None:
+    known = FileSource("stats.parquet", created_timestamp_column="created")
+    plan = plan_of([view()], stored_after(view(source=known)))
+    assert ["created to none" in why for why, _ in plan.refusals] == [True]
+    pushed = stored_after(view(source=PushSource("p")))
+    assert not plan_of([view(source=PushSource("p", known))], pushed).refusals
+    assert not plan_of([view(source=PushSource("p", FileSource("stats.parquet")))], stored_after(view())).refusals
 
 
 def test_a_type_may_not_come_back_narrower_after_a_detour() -> None:
@@ -205,3 +225,18 @@ def test_what_is_no_longer_defined_is_shown_and_kept() -> None:
     assert plan.undeclared == ((VIEW, "stats"),)
     assert "no longer defined; kept" in str(plan)
     assert all(kind != SERVICE for kind, _ in plan.undeclared)
+
+
+def test_a_text_file_whose_times_are_all_empty_is_taken() -> None:
+    """What it seems to hold is text then; its values are checked when they are read."""
+
+    def seen(source: FileSource | SqlSource) -> tuple[Column, ...]:
+        return tuple(
+            Column(n, t) for n, t in {"driver_id": Int64, "at": Timestamp, "created": String, "day": String}.items()
+        )
+
+    source = FileSource("s.csv", timestamp_field="at", created_timestamp_column="created")
+    declared = resolve([view(source=source, schema=[Field("day", Date)])], Catalogue(), seen)
+    assert [str(c.dtype) for c in declared.views["stats"].features] == ["date"]
+    with pytest.raises(SchemaMismatch, match="'created' holds string"):
+        resolve([view(source=replace(source, path="s.parquet"))], Catalogue(), seen)
