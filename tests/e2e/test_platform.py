@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,44 @@ def test_a_query_is_a_source(root: Path) -> None:
         assert online(p, "total:total", 1, 2) == [1, 3]
 
 
+def test_a_late_row_of_a_query_may_be_known_at_the_same_time_as_the_last(root: Path) -> None:
+    (root / "src").mkdir()
+    written = NOON - timedelta(hours=1)
+
+    def write(name: str, *rows: tuple[int, datetime, int]) -> None:
+        ids, days, numbers = zip(*rows, strict=True)
+        times = pa.array(days, pa.timestamp("us", "UTC"))
+        created = pa.array([written] * len(rows), times.type)
+        columns = {"driver_id": ids, "event_timestamp": times, "created": created, "n": numbers}
+        pq.write_table(pa.table(columns), root / "src" / name)
+
+    source = SqlSource("select * from 'src/*.parquet'", created_timestamp_column="created")
+    counted = FeatureView("counted", entities=[driver], schema=[Field("n", Int64)], source=source)
+    with at(root) as p:
+        write("a.parquet", (1, NOON - timedelta(days=1), 1))
+        p.apply([counted])
+        assert [done.rows for done in p.materialize_incremental(NOON)] == [1]
+        write("b.parquet", (2, NOON - timedelta(days=2), 2))
+        assert [done.rows for done in p.materialize_incremental(NOON)] == [2]
+        assert online(p, "counted:n", 1, 2) == [1, 2]
+        assert [done.rows for done in p.materialize_incremental(NOON)] == [2]
+        assert online(p, "counted:n", 1, 2) == [1, 2]
+
+
+def test_the_times_that_rows_are_stored_by_may_not_change(root: Path) -> None:
+    """A row known late would go on answering online, whatever corrected it in a source without that column."""
+    known = FileSource("stats.parquet", created_timestamp_column="created")
+    stats = FeatureView("s", entities=[driver], schema=[Field("rate", Float64)], source=known)
+    with at(root) as p:
+        p.apply([stats])
+        p.materialize_incremental(NOON)
+        for source in (FileSource("stats.parquet"), FileSource("stats.parquet", timestamp_field="created")):
+            with pytest.raises(IncompatibleChange, match=r"'s': the .* column of its source changes"):
+                p.apply([replace(stats, source=source)])
+        p.delete("feature-view", "s")
+        p.apply([replace(stats, source=FileSource("stats.parquet"))])
+
+
 def test_delta_and_csv_are_sources(root: Path) -> None:
     from deltalake import write_deltalake
 
@@ -276,6 +315,7 @@ def test_a_view_without_entities(root: Path) -> None:
         ([{"driver_id": 1, "trips": 1.5}], "'trips'"),
         ([{"driver_id": 1, "event_timestamp": None}], "is null in row 0"),
         ([{"driver_id": 1, "event_timestamp": "soon"}], "is not a time"),
+        ({"driver_id": [1, 1], "event_timestamp": [NOON, NOON.date()]}, "datetimes beside dates"),
         (7, "not a table"),
     ],
 )
@@ -308,7 +348,9 @@ def test_what_the_store_cannot_hold_never_reaches_the_log(root: Path) -> None:
         p.apply([named])
         end = p._parts.wiring.log.end("push")
         far = pa.table({"name": ["a"], "when": pa.array([2**62], pa.timestamp("us", "UTC"))})
-        for rows in ([{"name": "k" * 70_000}], far):
+        offsets = pa.py_buffer(np.array([0, 1], np.int32))
+        damaged = pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(b"\xff")])
+        for rows in ([{"name": "k" * 70_000}], far, pa.table({"name": damaged, "when": [NOON]})):
             with pytest.raises((SchemaMismatch, InvalidArgument, TooLarge)):
                 p.push("named", rows)
         with pytest.raises((SchemaMismatch, TooLarge)):

@@ -21,6 +21,7 @@ from stook.app import Platform
 from stook.client import Remote, answers, spelling
 from stook.client.remote import NOT_REMOTE
 from stook.core.errors import EngineUnavailable, InvalidArgument, NotRemote, NotSupported, SchemaMismatch
+from stook.core.instants import to_us
 from stook.core.specs import Column
 
 driver = Entity("driver", join_keys={"driver_id": Int64})
@@ -301,5 +302,6 @@ def test_key_columns_are_sent_as_the_embedded_platform_reads_them(column: Any, s
 def test_keys_that_are_no_times_say_so() -> None:
     with pytest.raises(SchemaMismatch, match="below a microsecond"):
         spelling.entities_json({"k": np.array([1], "M8[ns]")}, None)
-    with pytest.raises(InvalidArgument, match="time is NaT, not a time"):
-        spelling.entities_json(None, [{"k": pd.NaT}])
+    assert spelling.entities_json(None, [{"k": pd.NaT}, {"k": pd.NA}]) == {"entity_rows": [{"k": None}, {"k": None}]}
+    with pytest.raises(InvalidArgument, match="start is NaT, not a time"):
+        to_us(pd.NaT, "start")

@@ -139,7 +139,8 @@ class Remote:
         event times again does no harm.
         """
         what = f"the table pushed to {name!r}"
-        columns = self._columns(name) if isinstance(data, dict | list | tuple) else ()
+        untyped = isinstance(data, dict | list | tuple) or type(data).__module__.partition(".")[0] == "pandas"
+        columns = self._columns(name) if untyped else ()
         if self._arrow:
             from stook.client import arrowform  # optional driver: Arrow may not be there
 

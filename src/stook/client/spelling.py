@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from stook.core.definitions import FeatureService, FeatureView, Projection
 from stook.core.errors import InvalidArgument, SchemaMismatch
-from stook.core.instants import to_rfc3339, to_us
+from stook.core.instants import is_absent, to_rfc3339, to_us
 from stook.core.jsontypes import spell_float
 
 ARROW: Final = "application/vnd.apache.arrow.stream"
@@ -104,7 +104,9 @@ def _key_column(values: Any, name: str) -> Any:
 
 
 def _key(value: Any) -> Any:
-    """A key as JSON: as any value, and a whole decimal is an integer."""
+    """A key as JSON: as any value, but a whole decimal is an integer, and what pandas calls absent is null."""
+    if is_absent(type(value)):
+        return None
     if isinstance(value, Decimal) and value.is_finite() and value == int(value):
         return int(value)
     return spell_any(value)

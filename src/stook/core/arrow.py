@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stook.core import dtypes
-from stook.core.dtypes import Array, Decimal, DType, Map, Primitive, Struct, Vector
+from stook.core.dtypes import MAP_KEYS, Array, Decimal, DType, Map, Primitive, Struct, Vector
 from stook.core.errors import SchemaMismatch, did_you_mean, first_line
 from stook.core.instants import MAX_US, MIN_US
-from stook.core.pythonic import column_of, leaves, maps, repeats_a_key
+from stook.core.pythonic import NotOfType, column_of, leaves, levels, repeats_a_key
 from stook.core.specs import Column
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ _PRIMITIVES: Final[dict[str, pa.DataType]] = {
     "time": pa.time64("us"),
     "timestamp": TIMESTAMP,
 }
+DAY_US: Final = 86_400_000_000
 _VIEWS: Final = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}  # Arrow cannot take rows of these
 _LOGICAL: Final = {arrow: dtypes.PRIMITIVES[name] for name, arrow in _PRIMITIVES.items()}
 
@@ -102,7 +103,7 @@ def _nested_from_arrow(arrow: pa.DataType) -> DType | None:
         return None if element is None else Array(element)
     if pa.types.is_map(arrow):
         key, value = from_arrow(arrow.key_type), from_arrow(arrow.item_type)
-        return None if key is None or value is None else Map(key, value)
+        return None if not isinstance(key, MAP_KEYS) or value is None else Map(key, value)
     if pa.types.is_struct(arrow):
         fields = {arrow.field(i).name: from_arrow(arrow.field(i).type) for i in range(arrow.num_fields)}
         known = {n: t for n, t in fields.items() if t is not None}
@@ -134,7 +135,7 @@ def _table_of(data: Any, what: str, columns: Iterable[Column]) -> pa.Table:
     if isinstance(data, pa.RecordBatch):
         return pa.Table.from_batches([data])
     try:
-        types = {c.name: c.dtype for c in columns} if isinstance(data, dict | list | tuple) else {}
+        types = {c.name: c.dtype for c in columns}
         if isinstance(data, dict):
             return pa.table({name: _column(values, types.get(name), name) for name, values in data.items()})
         if isinstance(data, list | tuple):
@@ -142,9 +143,11 @@ def _table_of(data: Any, what: str, columns: Iterable[Column]) -> pa.Table:
             return pa.table({n: _column([row.get(n) for row in data], types.get(n), n) for n in names})
         module = type(data).__module__.partition(".")[0]
         if module == "pandas":
-            return pa.Table.from_pandas(data, preserve_index=False).replace_schema_metadata(None)
+            return _from_pandas(data, types)
         if hasattr(data, "__arrow_c_stream__"):
             return pa.table(_in_classic_layout(data))
+    except NotOfType as error:
+        raise SchemaMismatch(f"{what}: {error}", hint="convert it, or declare the column as what it holds") from None
     except (pa.ArrowException, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise SchemaMismatch(f"{what} cannot be read as a table: {first_line(error)}", hint=_TABLE_HINT) from None
     raise SchemaMismatch(f"{what} is a {type(data).__name__}, not a table", hint=_TABLE_HINT)
@@ -152,10 +155,34 @@ def _table_of(data: Any, what: str, columns: Iterable[Column]) -> pa.Table:
 
 def _column(values: Any, dtype: DType | None, name: str) -> Any:
     if isinstance(values, list | tuple):
-        return column_of(values, dtype, None if dtype is None else to_arrow(dtype))
+        try:
+            return column_of(values, dtype, None if dtype is None else to_arrow(dtype))
+        except NotOfType as error:
+            raise NotOfType(f"column {name!r}: {error}") from None
     if isinstance(values, str | bytes | bytearray | Set | Mapping):  # each would come apart, or in any order
         raise TypeError(f"column {name!r} is a {type(values).__name__}, not a list")
+    if str(getattr(values, "dtype", "")) == "object":
+        return _column(_present(values), dtype, name)
     return _in_classic_layout(values)
+
+
+def _from_pandas(data: Any, types: Mapping[str, DType]) -> pa.Table:
+    """A DataFrame's columns, without its index; Python objects are taken as a list of them is."""
+    names = [str(name) for name in data.columns]
+    columns = [data.iloc[:, number] for number in range(len(names))]
+    arrays = [
+        _column(column, types.get(name), name) if str(column.dtype) == "object" else pa.array(column, from_pandas=True)
+        for name, column in zip(names, columns, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, names=names)
+
+
+def _present(values: Any) -> list[Any]:
+    """Python objects of pandas or NumPy as a list; what pandas takes for missing is None."""
+    cells: list[Any] = values.tolist()
+    if type(values).__module__.partition(".")[0] == "pandas":
+        return [None if absent else cell for cell, absent in zip(cells, values.isna().tolist(), strict=True)]
+    return cells
 
 
 def _in_classic_layout(data: Any) -> Any:
@@ -192,12 +219,13 @@ def conform(values: pa.ChunkedArray | pa.Array, dtype: DType, what: str) -> pa.C
     chunked = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
     chunked = decoded(chunked)
     target = to_arrow(dtype)
-    if chunked.type == target:
-        return _check_shape(chunked, dtype, what)
-    if not _comparable(chunked.type, dtype):
+    held = chunked
+    if held.type == target:
+        return _check_shape(held, dtype, what)
+    if not _comparable(held.type, dtype) or "list_view" in str(held.type):  # Arrow casts no view within another type
         raise SchemaMismatch(
-            f"{what} holds {chunked.type}, which cannot be kept exactly as {dtype}",
-            hint=f"convert it, or declare the column as {from_arrow(chunked.type) or 'a supported type'}",
+            f"{what} holds {held.type}, which cannot be kept exactly as {dtype}",
+            hint=f"convert it, or declare the column as {from_arrow(held.type) or 'a supported type'}",
         )
     try:
         if pa.types.is_timestamp(chunked.type) and chunked.type.tz is None and dtype == dtypes.Timestamp:
@@ -206,32 +234,73 @@ def conform(values: pa.ChunkedArray | pa.Array, dtype: DType, what: str) -> pa.C
             chunked = chunked.cast(
                 pa.decimal128(chunked.type.precision, chunked.type.scale)
             )  # Arrow misreads narrow ones
-        if isinstance(dtype, Decimal) and pa.types.is_integer(chunked.type):
-            chunked = chunked.cast(pa.decimal256(76, dtype.scale))  # Arrow asks for room for any value of the type
+        if "decimal" in str(target):
+            chunked = chunked.cast(
+                _roomy(target)
+            )  # at 128 bits Arrow wraps what is too large, and wants room for any integer
         is_widened = dtype in dtypes.FLOATS and pa.types.is_integer(chunked.type)
         converted = chunked.cast(target, safe=not is_widened)  # Arrow's own check refuses large powers of two
         if is_widened:
             _check_integers_survive(chunked, converted, what)
-        _check_floats_survive(chunked, converted, what)
+        _check_floats_survive(held, converted, what)
     except (pa.ArrowException, ValueError) as error:
         raise SchemaMismatch(
-            f"{what} holds {chunked.type}, of which a value cannot be kept exactly as {dtype}: {first_line(error)}",
+            f"{what} holds {held.type}, of which a value cannot be kept exactly as {dtype}: {first_line(error)}",
             hint="widen the declared type or mend the value",
         ) from None
     return _check_shape(converted, dtype, what)
 
 
 def decoded(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The values of a dictionary or view encoded column, one a row; any other column as it is."""
+    """The values of a column without dictionaries, views and list views, at any depth, one a row; any other as it is."""
     kind = values.type
-    if not pa.types.is_dictionary(kind):
-        plain = _VIEWS.get(kind)
-        return values if plain is None else values.cast(plain)
-    plain = _VIEWS.get(kind.value_type)
-    if plain is None:
-        return values.cast(kind.value_type)
-    chunks = [pa.DictionaryArray.from_arrays(c.indices, c.dictionary.cast(plain)) for c in values.chunks]
-    return pa.chunked_array(chunks, pa.dictionary(kind.index_type, plain)).cast(plain)
+    if pa.types.is_list_view(kind):
+        return decoded(pa.chunked_array([_as_list(chunk) for chunk in values.chunks], pa.list_(kind.value_field)))
+    if pa.types.is_dictionary(kind) and (plain := _VIEWS.get(kind.value_type)) is not None:
+        chunks = [pa.DictionaryArray.from_arrays(c.indices, c.dictionary.cast(plain)) for c in values.chunks]
+        return pa.chunked_array(chunks, pa.dictionary(kind.index_type, plain)).cast(plain)
+    plain = _without_encodings(kind)
+    return values if plain == kind else values.cast(plain)
+
+
+def _without_encodings(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _without_encodings(kind.value_type)
+    if kind in _VIEWS:
+        return _VIEWS[kind]
+    if pa.types.is_map(kind):
+        return pa.map_(_without_encodings(kind.key_type), _without_encodings(kind.item_type))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_without_encodings(kind.value_type), kind.list_size)
+    if pa.types.is_list(kind):
+        return pa.list_(_without_encodings(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_without_encodings(field.type)) for field in kind])
+    return kind
+
+
+def _as_list(values: pa.Array) -> pa.Array:
+    """A list view as a list; Arrow's own cast makes arrays that are none."""
+    lengths = pc.list_value_length(values)
+    ends = pc.cumulative_sum(pc.fill_null(lengths, 0))
+    offsets = pa.concat_arrays([pa.array([0], ends.type), ends]).cast(pa.int32())
+    mask = pc.is_null(values) if values.null_count else None
+    return pa.ListArray.from_arrays(offsets, values.flatten(), pa.list_(values.type.value_field), mask=mask)
+
+
+def _roomy(kind: pa.DataType) -> pa.DataType:
+    """The type with decimals of 76 digits, which hold any of ours at any of our scales."""
+    if pa.types.is_decimal(kind):
+        return pa.decimal256(76, kind.scale)
+    if pa.types.is_map(kind):
+        return pa.map_(_roomy(kind.key_type), _roomy(kind.item_type))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_roomy(kind.value_type), kind.list_size)
+    if pa.types.is_list(kind):
+        return pa.list_(_roomy(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_roomy(field.type)) for field in kind])
+    return kind
 
 
 def _comparable(have: pa.DataType, want: DType) -> bool:
@@ -290,19 +359,35 @@ def _check_floats_survive(before: pa.ChunkedArray, after: pa.ChunkedArray, what:
 
 
 def _check_shape(values: pa.ChunkedArray, dtype: DType, what: str) -> pa.ChunkedArray:
-    """Refuses vectors with a null element, and maps with a key twice, which engines do not read."""
-    if isinstance(dtype, Vector):
-        for chunk in values.chunks:
-            present = chunk.drop_null() if chunk.null_count else chunk
-            if present.flatten().null_count:
-                raise SchemaMismatch(
-                    f"{what} holds a vector with a null element", hint="a vector's elements are never null"
-                )
-    elif isinstance(dtype, Map | Array | Struct) and "map<" in str(dtype):
-        for chunk in values.chunks:
-            if any(repeats_a_key(found) for found in maps(chunk)):
-                raise SchemaMismatch(f"{what} holds a map with a key twice", hint="keep one of them")
+    """Refuses, at any depth, vectors with a null element, maps with a key twice, which engines do not read, and times of
+    day that no day has."""
+    spelled = str(dtype)
+    if "vector<" in spelled or "map<" in spelled or "time" in spelled:
+        for level in (level for chunk in values.chunks for level in levels(chunk)):
+            _check_level(level, what)
     return values
+
+
+def _check_level(values: pa.Array, what: str) -> None:
+    kind = values.type
+    if pa.types.is_fixed_size_list(kind) and values.drop_null().flatten().null_count:
+        raise SchemaMismatch(f"{what} holds a vector with a null element", hint="a vector's elements are never null")
+    if pa.types.is_map(kind) and repeats_a_key(values):
+        raise SchemaMismatch(f"{what} holds a map with a key twice", hint="keep one of them")
+    if pa.types.is_time(kind):
+        extent = pc.min_max(values.cast(pa.int64()))
+        low, high = extent["min"].as_py(), extent["max"].as_py()
+        if low is not None and (low < 0 or high >= DAY_US):
+            raise SchemaMismatch(f"{what} holds a time of day outside 00:00 to 23:59:59.999999", hint="mend it")
+
+
+def require_valid(values: pa.ChunkedArray, what: str) -> None:
+    """Raises SchemaMismatch for a column whose buffers do not hold what its type says, such as text that is no UTF-8."""
+    for chunk in values.chunks:
+        try:
+            chunk.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise SchemaMismatch(f"{what} is damaged: {first_line(error)}", hint="mend whoever made it") from None
 
 
 def event_micros(values: pa.ChunkedArray, what: str, *, round_up: bool) -> tuple[pa.ChunkedArray, int]:

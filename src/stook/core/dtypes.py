@@ -126,7 +126,7 @@ class Struct(DType):
 
 @dataclass(frozen=True)
 class Map(DType):
-    """Key and value pairs in the order they were written; values may be null, keys not."""
+    """Key and value pairs in the order they were written; values may be null, keys not, and are single values."""
 
     key: DType
     value: DType
@@ -134,6 +134,8 @@ class Map(DType):
     def __post_init__(self) -> None:
         _check_nested("Map", self.key)
         _check_nested("Map", self.value)
+        if not isinstance(self.key, MAP_KEYS):
+            raise InvalidDefinition(f"Map with keys of {self.key} is not possible", hint="keys are single values")
 
     def __str__(self) -> str:
         return f"map<{self.key}, {self.value}>"
@@ -141,6 +143,8 @@ class Map(DType):
     def to_spec(self) -> Any:
         return {"map": [self.key.to_spec(), self.value.to_spec()]}
 
+
+MAP_KEYS = (Primitive, Decimal)
 
 Bool = Primitive("bool")
 Int8 = Primitive("int8")
@@ -213,8 +217,7 @@ def check_fields(where: str, dtype: DType) -> None:
     match dtype:
         case Array(element):
             check_fields(where, element)
-        case Map(key, value):
-            check_fields(where, key)
+        case Map(_, value):
             check_fields(where, value)
         case Struct(fields):
             check_case(where, (name for name, _ in fields))

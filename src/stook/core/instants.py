@@ -19,6 +19,7 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICRO: Final = timedelta(microseconds=1)
 MIN_US: Final = -62_135_596_800_000_000  # 0001-01-01T00:00:00Z, the first instant a datetime can hold
 MAX_US: Final = 253_402_300_799_999_999  # 9999-12-31T23:59:59.999999Z, the last
+ABSENT: Final = ("NaTType", "NAType")
 _TRAILING_ZEROS: Final = re.compile(r"([.,]\d{6})0+(?!\d)")
 _LONG_FRACTION: Final = re.compile(r"[.,]\d{7}")  # ISO 8601 has both marks, and fractions of a zone's seconds too
 
@@ -32,7 +33,7 @@ def to_us(value: object, what: str = "time") -> int:
     >>> to_us("1970-01-01T00:00:01Z"), to_us(datetime(1970, 1, 1, 0, 0, 2))
     (1000000, 2000000)
     """
-    if isinstance(value, bool) or value is None or type(value).__name__ == "NaTType":  # pandas' NaT is a datetime
+    if isinstance(value, bool) or value is None or is_absent(type(value)):
         raise InvalidArgument(f"{what} is {value!r}, not a time", hint="give a datetime or RFC 3339 text")
     if isinstance(value, int):
         return _bounded(value, what)
@@ -47,6 +48,11 @@ def to_us(value: object, what: str = "time") -> int:
     if isinstance(value, date):
         return _bounded((datetime(value.year, value.month, value.day, tzinfo=UTC) - EPOCH) // MICRO, what)
     raise InvalidArgument(f"{what} is {value!r}, not a time", hint="give a datetime or RFC 3339 text")
+
+
+def is_absent(kind: type) -> bool:
+    """Whether it is the type of one of pandas' own nulls, NA and NaT, the latter of which says that it is a datetime."""
+    return kind.__name__ in ABSENT and kind.__module__.startswith("pandas.")
 
 
 def _bounded(us: int, what: str) -> int:

@@ -2,43 +2,61 @@
 
 It is a file of its own because a Python value has no declared width: the type of the column it goes to decides what
 it means, where a typed column (Arrow, NumPy, a DataFrame) already says. `core.arrow` builds tables with it. It must
-never decide whether a value fits: what it cannot build is left as Arrow infers it, for `conform` to refuse.
+never let Arrow guess among kinds: left alone, it makes dates of datetimes that follow a date, cuts nanoseconds and zones,
+and inside lists makes 1 of 1.9.
 
 A Python float that goes to a Float32 is the nearest float32, as a literal is in every language; one too large for it
-is refused, not made infinite. Typed doubles are never rounded.
+is refused, not made infinite, and an int must be exact. Typed doubles are never rounded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date, datetime, time
+from decimal import Decimal as PyDecimal
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from stook.core import dtypes
-from stook.core.dtypes import Array, DType, Map, Struct, Vector
+from stook.core.dtypes import Array, DType, Map, Primitive, Struct, Vector
+from stook.core.errors import InvalidArgument
+from stook.core.instants import to_datetime, to_us
 
-_REFUSALS = (pa.ArrowException, TypeError, ValueError, OverflowError, AttributeError)
+SHOWN_MAX: Final = 80
+EXACT_INT_MAX: Final = 1 << 53  # to here, whole doubles are one integer each
+_UTC: Final = pa.timestamp("us", tz="UTC")
+_ABSENT: Final = ("NaTType", "NAType")  # pandas' own nulls, the first of which also says that it is a datetime
+
+
+class NotOfType(ValueError):
+    """A Python value is not of the type that its column has, or has no one type with the others."""
 
 
 def column_of(values: Sequence[Any], dtype: DType | None, arrow: pa.DataType | None) -> pa.Array:
     """An Arrow array of Python values meant for a column of `dtype`, whose Arrow type is `arrow`.
 
-    A Map may be a dict or a list of pairs; a Struct's fields may come in any order, and absent ones are null. Raises
-    what Arrow raises for values that are of no one type.
+    A Map may be a dict or a list of pairs; a Struct's fields may come in any order, and absent ones are null. Where all
+    values are of one other kind, the array is of that kind, for `conform` to judge. Raises NotOfType naming the row of a
+    value that is not of the type, and what Arrow raises for values that are of no one type.
 
     >>> column_of([0.1], dtypes.Float32, pa.float32()).type
     DataType(float)
     """
+    kinds = set(map(type, values)) - {type(None)}
+    if absent := {kind for kind in kinds if kind.__name__ in _ABSENT and kind.__module__.startswith("pandas.")}:
+        values, kinds = [None if type(value) in absent else value for value in values], kinds - absent
     if isinstance(dtype, Array | Vector | Struct | Map):
-        try:
-            return _nested(values, dtype, arrow)
-        except _REFUSALS:
-            pass
-    if dtype == dtypes.Time and any(getattr(value, "tzinfo", None) is not None for value in values):
-        raise ValueError("a time of day has a zone, which would be lost")
+        return _nested(values, dtype, arrow)
+    if dtype is None:
+        return _instants(values) if any(issubclass(kind, date) for kind in kinds) else pa.array(values)
+    if dtype == dtypes.Timestamp and any(issubclass(kind, datetime) for kind in kinds):
+        checked = values if kinds == {datetime} else _all_of_type(values, dtype)
+        return pa.array([None if value is None else to_us(value) for value in checked], pa.int64()).cast(_UTC)
+    if (dtype == dtypes.Time and time in kinds) or (dtype in _GUESSED and len(kinds) > 1):
+        values = _all_of_type(values, dtype)
     try:
         inferred = pa.array(values)
     except OverflowError:
@@ -49,23 +67,62 @@ def column_of(values: Sequence[Any], dtype: DType | None, arrow: pa.DataType | N
     return inferred
 
 
+def _instants(values: Sequence[Any]) -> pa.Array:
+    """Dates, or datetimes to the nanosecond, of a column of which nothing is declared."""
+    present = [value for value in values if value is not None]
+    timed = [value for value in present if isinstance(value, datetime)]
+    if not timed and all(isinstance(value, date) for value in present):
+        return pa.array(values)
+    if len(timed) < len(present):
+        raise NotOfType("it holds datetimes beside dates or other values")
+    if any(getattr(value, "nanosecond", 0) for value in timed):  # pandas' Timestamp
+        zone = "UTC" if any(value.tzinfo is not None for value in timed) else None
+        exact = [None if v is None else to_us(_whole(v)) * 1_000 + getattr(v, "nanosecond", 0) for v in values]
+        return pa.array(exact, pa.int64()).cast(pa.timestamp("ns", zone))
+    if len({value.tzinfo is None for value in timed}) == 2:
+        return pa.array([None if value is None else to_us(value) for value in values], pa.int64()).cast(_UTC)
+    return pa.array(values)
+
+
+def _whole(value: Any) -> Any:
+    """A pandas Timestamp without its nanoseconds."""
+    return value.replace(nanosecond=0) if getattr(value, "nanosecond", 0) else value
+
+
+def _all_of_type(values: Sequence[Any], dtype: DType) -> list[Any]:
+    """Each value in the shape that Arrow's typed constructor takes. Raises NotOfType naming the row of another one."""
+    plain = []
+    for row, value in enumerate(values):
+        try:
+            plain.append(_plain(value, dtype))
+        except (TypeError, ValueError, OverflowError, AttributeError, InvalidArgument):
+            shown = repr(value)
+            shown = shown if len(shown) <= SHOWN_MAX else shown[: SHOWN_MAX - 3] + "..."
+            raise NotOfType(f"row {row} holds {shown}, which is not {dtype}") from None
+    return plain
+
+
 def _nested(values: Sequence[Any], dtype: DType, arrow: pa.DataType) -> pa.Array:
-    plain = [_plain(value, dtype) for value in values]
+    plain = _all_of_type(values, dtype)
     built = pa.array(plain, arrow)
     narrow = [leaf for leaf in leaves(built) if pa.types.is_float32(leaf.type)]
     if narrow:
         wide = [leaf for leaf in leaves(pa.array(plain, _widened(arrow))) if pa.types.is_float64(leaf.type)]
         if any(_overflows(a, b) for a, b in zip(narrow, wide[-len(narrow) :], strict=False) if len(a) == len(b)):
-            raise ValueError("a float is too large for float32")
+            raise NotOfType("a float is too large for float32")
     return built
 
 
 def _plain(value: Any, dtype: DType) -> Any:
-    """A value in the shape that Arrow's typed constructor takes."""
+    """A value in the shape that Arrow's typed constructor takes; raises for what is not of the type."""
     if value is None:
         return None
     match dtype:
         case Array(element) | Vector(element, _):
+            if isinstance(value, str | bytes | bytearray | set | frozenset | dict):
+                raise TypeError  # each would come apart, or in any order
+            if isinstance(element, Primitive) and set(map(type, value)) <= _PLAIN[element.name]:
+                return list(value)
             return [_plain(item, element) for item in value]
         case Map(key, item):
             pairs = value.items() if isinstance(value, dict) else value
@@ -75,7 +132,109 @@ def _plain(value: Any, dtype: DType) -> Any:
             if unknown := set(value) - set(known):
                 raise ValueError(f"unknown fields {sorted(unknown)}")
             return {name: _plain(value.get(name), inner) for name, inner in fields}
+    return _ONE[dtype.name if isinstance(dtype, Primitive) else "decimal"](value)
+
+
+def _bool(value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError
+    return bool(value)
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, bool | np.bool_):
+        raise TypeError
+    if isinstance(value, float | np.floating):
+        if not (float(value).is_integer() and abs(float(value)) <= EXACT_INT_MAX):
+            raise ValueError
+    elif isinstance(value, PyDecimal):
+        if value != value.to_integral_value():
+            raise ValueError
+    elif not isinstance(value, int | np.integer):
+        raise TypeError
+    return int(value)
+
+
+def _float64(value: Any) -> float:
+    return _float(value, float)
+
+
+def _float32(value: Any) -> float:
+    return _float(value, np.float32)
+
+
+def _float(value: Any, kind: Callable[[Any], Any]) -> float:
+    if isinstance(value, float | np.floating):
+        return float(value)
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError
+    if int(kind(int(value))) != int(value):
+        raise ValueError
+    return float(value)
+
+
+def _of(*kinds: type) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if not isinstance(value, kinds):
+            raise TypeError
+        return value
+
+    return check
+
+
+def _date(value: Any) -> date:
+    if isinstance(value, datetime) or not isinstance(value, date):
+        raise TypeError  # a time of day would be lost
     return value
+
+
+def _time(value: Any) -> time:
+    if not isinstance(value, time) or value.tzinfo is not None:
+        raise TypeError  # a zone would be lost
+    return value
+
+
+def _timestamp(value: Any) -> datetime:
+    if isinstance(value, np.datetime64):
+        whole = value.astype("M8[us]")
+        if whole != value:
+            raise ValueError
+        value = whole.item()
+    if not isinstance(value, datetime):
+        raise TypeError
+    return to_datetime(to_us(value))
+
+
+def _decimal(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, PyDecimal | int):
+        raise TypeError
+    return value
+
+
+_ONE: Final[dict[str, Callable[[Any], Any]]] = {
+    "bool": _bool,
+    **dict.fromkeys(dtypes.INTEGER_BITS, _int),
+    "float64": _float64,
+    "float32": _float32,
+    "string": _of(str),
+    "bytes": _of(bytes, bytearray),
+    "date": _date,
+    "time": _time,
+    "timestamp": _timestamp,
+    "decimal": _decimal,
+}
+_GUESSED: Final = (dtypes.Float32, dtypes.String, dtypes.Bytes, dtypes.Date)  # where Arrow makes one kind of two
+_PLAIN: Final[dict[str, set[type]]] = {  # kinds that need no look at each value
+    "bool": {bool, type(None)},
+    **{name: {int, type(None)} for name in dtypes.INTEGER_BITS},
+    "float64": {float, type(None)},
+    "float32": {float, type(None)},
+    "string": {str, type(None)},
+    "bytes": {bytes, type(None)},
+    "date": {date, type(None)},
+    "time": {type(None)},
+    "timestamp": {datetime, type(None)},
+}
 
 
 def _widened(arrow: pa.DataType) -> pa.DataType:
@@ -93,45 +252,37 @@ def _widened(arrow: pa.DataType) -> pa.DataType:
     return arrow
 
 
+def levels(values: Any) -> Iterator[Any]:
+    """An array and all that are nested in it, outer ones first, without what stands under a null."""
+    yield values
+    kind = values.type
+    if pa.types.is_map(kind):
+        entries = values.drop_null().cast(pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)])))
+        yield from levels(entries.flatten())
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        yield from levels(values.drop_null().flatten())
+    elif pa.types.is_struct(kind):
+        for child in values.drop_null().flatten():
+            yield from levels(child)
+
+
 def leaves(values: Any) -> Iterator[Any]:
     """The arrays at the ends of a nested one, in order, without what stands under a null."""
-    kind = values.type
-    if pa.types.is_map(kind):
-        present = values.drop_null()
-        entries = present.cast(pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)])))
-        yield from leaves(entries)
-    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        yield from leaves(values.drop_null().flatten())
-    elif pa.types.is_struct(kind):
-        for child in values.drop_null().flatten():
-            yield from leaves(child)
-    else:
-        yield values
-
-
-def maps(values: Any) -> Iterator[Any]:
-    """The map arrays at any depth of a nested one, without what stands under a null."""
-    kind = values.type
-    if pa.types.is_map(kind):
-        present = values.drop_null()
-        yield present
-        entries = present.cast(pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)])))
-        yield from maps(entries.flatten().field(1))
-    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        yield from maps(values.drop_null().flatten())
-    elif pa.types.is_struct(kind):
-        for child in values.drop_null().flatten():
-            yield from maps(child)
+    return (level for level in levels(values) if not pa.types.is_nested(level.type))
 
 
 def repeats_a_key(values: Any) -> bool:
-    """Whether a map array without nulls has a row with a key twice."""
+    """Whether a map array has a row with a key twice; 0.0 and -0.0 are one key, as for every engine."""
     kind = values.type
+    values = values.drop_null()
     entries = values.cast(pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)])))
     lengths = np.asarray(pc.list_value_length(entries).cast(pa.int64()))
     if not len(lengths) or lengths.max() < 2:
         return False
-    codes = np.asarray(entries.flatten().field(0).dictionary_encode().indices.cast(pa.int64()))
+    keys = entries.flatten().field(0)
+    if pa.types.is_floating(keys.type):
+        keys = pc.add(keys, pa.scalar(0.0, keys.type))
+    codes = np.asarray(keys.dictionary_encode().indices.cast(pa.int64()))
     pairs = np.repeat(np.arange(len(lengths)), lengths) * (codes.max() + 1) + codes
     return len(np.unique(pairs)) < len(pairs)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stook.core.arrow import arrow_schema, as_table, conform, event_micros, require_columns, to_arrow
+from stook.core.arrow import arrow_schema, as_table, conform, event_micros, require_columns, require_valid, to_arrow
 from stook.core.definitions import DEFAULT_TIMESTAMP
 from stook.core.errors import InvalidArgument, SchemaMismatch, did_you_mean
 from stook.core.instants import to_rfc3339
@@ -45,6 +45,8 @@ def accept_push(view: ViewSpec, data: Any, *, now_us: int, others: Iterable[str]
             raise SchemaMismatch(f"{what} has column {name!r}, which the view has not", hint=did_you_mean(name, known))
     require_columns(table, [n for n in table.column_names if n in known], what)
     require_columns(table, view.key_names, what)
+    for name in table.column_names:
+        require_valid(table.column(name), f"{what}: column {name!r}")
     columns: dict[str, Any] = _keys(view, table, what)
     for column in view.features:
         if column.name in table.column_names:
@@ -78,6 +80,7 @@ def accept_delete(view: ViewSpec, keys: Any, *, now_us: int) -> pa.Table:
     table = as_table(keys, what, view.keys)
     require_columns(table, view.key_names, what)
     for name in table.column_names:
+        require_valid(table.column(name), f"{what}: column {name!r}")
         if name not in view.key_names:
             raise SchemaMismatch(
                 f"{what} has column {name!r}, which is no join key", hint=did_you_mean(name, view.key_names)

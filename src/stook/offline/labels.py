@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from stook.core.arrow import as_table, event_micros, require_columns
+from stook.core.arrow import as_table, event_micros, require_columns, require_valid
 from stook.core.errors import InvalidArgument, SchemaMismatch
 from stook.core.instants import to_us
 from stook.core.keycolumns import ROUNDED_HINT, conform_key
@@ -109,7 +109,8 @@ def _key_columns(number: int, read: ViewRead, own: pa.Table, columns: dict[str, 
     for index, ((key, column), declared) in enumerate(zip(read.keys, read.view.keys, strict=True)):
         what = f"{WHAT}: join key {column!r}"
         try:
-            columns[f"k{number}_{index}"] = conform_key(own.column(column), declared.dtype, what)
+            values = columns[f"k{number}_{index}"] = conform_key(own.column(column), declared.dtype, what)
+            require_valid(values, what)
         except SchemaMismatch as error:
             keyed = f"feature view {read.view.name!r} is keyed by {declared.dtype}"
             hint = f"{keyed}: {error.hint}" if error.hint == ROUNDED_HINT else keyed

@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from stook.core import dtypes
-from stook.core.arrow import TIMESTAMP, as_table
+from stook.core.arrow import TIMESTAMP, as_table, require_valid
 from stook.core.dtypes import DType
 from stook.core.errors import InvalidArgument, SchemaMismatch, TooLarge, did_you_mean
-from stook.core.instants import to_datetime, to_us
+from stook.core.instants import is_absent, to_datetime, to_us
 from stook.core.keycolumns import MANTISSA_BITS, ROUNDED_HINT, conform_key
 from stook.core.specs import Column
 from stook.online.keys import one_array
@@ -151,7 +151,11 @@ def checked(values: list[Any] | pa.Array | pa.ChunkedArray, key: Column) -> list
         return check_list(values, key)
     if key.dtype == dtypes.Timestamp and pa.types.is_date(values.type):
         values = values.cast(TIMESTAMP)  # a day's midnight, as in text
-    return one_array(conform_key(values, key.dtype, f"key {key.name!r}"))
+    what = f"key {key.name!r}"
+    array = one_array(conform_key(values, key.dtype, what))
+    if key.dtype == dtypes.String:
+        require_valid(pa.chunked_array([array]), what)
+    return array
 
 
 def check_list(values: list[Any], key: Column) -> list[Any]:
@@ -161,6 +165,8 @@ def check_list(values: list[Any], key: Column) -> list[Any]:
     """
     dtype = key.dtype
     kinds = set(map(type, values))
+    if absent := {kind for kind in kinds if is_absent(kind)}:
+        values, kinds = [None if type(value) in absent else value for value in values], kinds - absent | {type(None)}
     present = [value for value in values if value is not None] if type(None) in kinds else values
     kinds.discard(type(None))
     if dtype in _INT_BOUNDS and kinds <= {int}:

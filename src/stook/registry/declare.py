@@ -25,7 +25,19 @@ from stook.core.definitions import (
     Source,
     SqlSource,
 )
-from stook.core.dtypes import FLOATS, INTEGERS, KEY_TYPES, Decimal, DType, String, Time, Timestamp, check_fields
+from stook.core.dtypes import (
+    FLOATS,
+    INTEGERS,
+    KEY_TYPES,
+    Bool,
+    Date,
+    Decimal,
+    DType,
+    String,
+    Time,
+    Timestamp,
+    check_fields,
+)
 from stook.core.errors import InvalidDefinition, SchemaMismatch, did_you_mean
 from stook.core.instants import duration_us
 from stook.core.names import check_case, full_name
@@ -33,7 +45,8 @@ from stook.core.specs import Column, Schema, ServiceSpec, ViewSpec
 from stook.registry.catalogue import Catalogue, EntitySpec
 
 Describe = Callable[[FileSource | SqlSource], tuple[Column, ...]]
-READ_FROM_TEXT = (*INTEGERS, *FLOATS, String, Time, Timestamp)  # these, and decimals, engines read as declared
+# these, and decimals, engines read from a text file as declared
+READ_FROM_TEXT = (*INTEGERS, *FLOATS, Bool, String, Date, Time, Timestamp)
 UNASSIGNED = ""  # uid of a view that is not stored yet
 T = TypeVar("T")
 
@@ -120,7 +133,8 @@ def _describe(view: FeatureView, describe: Describe) -> dict[str, DType] | None:
             raise SchemaMismatch(
                 f"feature view {view.name!r}: its source has no {what} {name!r}", hint=did_you_mean(name, columns)
             )
-        if columns[name] != Timestamp and str(columns[name]) != "date":
+        # a text file's column may seem to be text because its first rows are empty: its values are checked when read
+        if columns[name] not in (Timestamp, Date, *((String,) if _is_text(batch) else ())):
             raise SchemaMismatch(
                 f"feature view {view.name!r}: {what} {name!r} holds {columns[name]}",
                 hint="it must hold timestamps; convert it in the source, or read it through an SqlSource",
@@ -175,9 +189,8 @@ def _resolve_view(view: FeatureView, entities: dict[str, EntitySpec], described:
         check_fields(f"{where}: feature {feature.name!r}", feature.dtype)
     if described is not None:
         batch = view.source.batch_source if isinstance(view.source, PushSource) else view.source
-        is_text = isinstance(batch, FileSource) and batch.file_format == "csv"
         for column in (*keys, *features):
-            _check_source_column(where, column, described, is_text=is_text)
+            _check_source_column(where, column, described, is_text=_is_text(batch))
     return ViewSpec(
         name=view.name,
         uid=UNASSIGNED,
@@ -193,13 +206,18 @@ def _resolve_view(view: FeatureView, entities: dict[str, EntitySpec], described:
     )
 
 
+def _is_text(source: Source | None) -> bool:
+    return isinstance(source, FileSource) and source.file_format == "csv"
+
+
 def _check_source_column(where: str, column: Column, described: dict[str, DType], *, is_text: bool) -> None:
     """Refuses a column that is missing, or of a type that cannot be the declared one's. What a text file seems to hold
     is a guess from its first rows: there the values themselves are checked when they are read."""
     have = described.get(column.name)
     if have is None:
         raise SchemaMismatch(
-            f"{where}: its source has no column {column.name!r}", hint=did_you_mean(column.name, described)
+            f"{where}: its source has no column {column.name!r}",
+            hint=f"{did_you_mean(column.name, described)}; columns of a type that no feature can have are not seen: cast them in the source",
         )
     if not (is_text and (column.dtype in READ_FROM_TEXT or isinstance(column.dtype, Decimal))):
         conform(pa.chunked_array([], to_arrow(have)), column.dtype, f"{where}: source column {column.name!r}")

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
+from stook.core.definitions import FileSource, PushSource, Source, SqlSource
 from stook.core.dtypes import widens
 from stook.core.instants import duration_text
 from stook.core.specs import Schema, ServiceSpec, ViewSpec
@@ -127,6 +128,7 @@ def _view(view: ViewSpec, stored: Catalogue, declared: Declared) -> Difference:
         return Difference("create", VIEW, view.name, tuple(details), spec=view.to_spec())
     merged, details, refusals = _merge_schemas(view, before)
     refusals += _key_refusals(view, before)
+    refusals += _time_refusals(view, before)
     removed = {c.name for c in before.features} - {c.name for c in view.features}
     for service in {**stored.services, **declared.services}.values():
         for projection in service.projections:
@@ -177,6 +179,30 @@ def _key_refusals(view: ViewSpec, before: ViewSpec) -> list[tuple[str, str]]:
     return [
         (f"feature view {view.name!r}: join keys change from {old} to {new}, and rows are stored by them", NEW_NAME)
     ]
+
+
+def _time_refusals(view: ViewSpec, before: ViewSpec) -> list[tuple[str, str]]:
+    """Stored rows bear the times of the old columns. Those would go on outranking rows of the new ones online, in every
+    generation and in the overlay, while history forgets them at once."""
+    old, new = _batch(before.source), _batch(view.source)
+    if old is None or new is None:  # pushed rows keep their times in history too
+        return []
+    pairs = [
+        ("timestamp column", old.timestamp_field, new.timestamp_field),
+        ("created column", old.created_timestamp_column, new.created_timestamp_column),
+    ]
+    return [
+        (
+            f"feature view {view.name!r}: the {what} of its source changes from {a or 'none'} to {b or 'none'}, and rows are stored by its times",
+            f"{NEW_NAME}; a column that is only called otherwise can be renamed back in an SqlSource",
+        )
+        for what, a, b in pairs
+        if a != b
+    ]
+
+
+def _batch(source: Source) -> FileSource | SqlSource | None:
+    return source.batch_source if isinstance(source, PushSource) else source
 
 
 def _view_details(after: ViewSpec, before: ViewSpec) -> list[str]:

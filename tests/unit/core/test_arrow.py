@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from decimal import Context
 from decimal import Decimal as Exact
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -41,6 +42,7 @@ from stook.core.specs import Column
 
 NS = pa.timestamp("ns")
 BIG = 2**53 + 1
+_EXACT = Context(prec=120)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +104,17 @@ def test_what_fits_passes_unchanged(values: pa.Array, dtype: DType, expected: li
         (pa.array([1], NS), Timestamp),
         (pa.array([{"b": 1}]), Struct({"a": Int64})),
         (pa.array([1], pa.duration("s")), Int64),
+        (pa.array([Exact(5_855_128_937)]), Decimal(38, 30)),  # Arrow's own rescaling wraps these two
+        (pa.array([Exact(41599331093281945610720255438702521666)]), Decimal(38, 2)),
+        (pa.array([[Exact(5_855_128_937)]]), Array(Decimal(38, 30))),
+        (pa.array([{"a": Exact(5_855_128_937)}]), Struct({"a": Decimal(38, 30)})),
+        (pa.ListArray.from_arrays([0, 1], pa.array([0.1]).dictionary_encode()), Array(Float32)),
+        (pa.array([{"f": 0.1, "d": Exact("1.5")}]), Struct({"f": Float32, "d": Decimal(9, 2)})),
+        (pa.array([86_400_000_000], pa.time64("us")), Time),
+        (pa.array([[-1]], pa.list_(pa.time64("us"))), Array(Time)),
+        (pa.array([[[1.0, None]]], pa.list_(pa.list_(pa.float64(), 2))), Array(Vector(Float64, 2))),
+        (pa.array([[(0.0, 1), (-0.0, 2)]], pa.map_(pa.float64(), pa.int64())), Map(Float64, Int64)),
+        (pa.array([[[1]]], pa.list_(pa.list_view(pa.int64()))), Array(Array(Int64))),
     ],
 )
 @pytest.mark.case(15, 47, 48)
@@ -112,6 +125,36 @@ def test_what_would_change_is_refused_by_name(values: pa.Array, dtype: DType) ->
 
 
 @pytest.mark.case(18)
+@given(
+    unscaled=st.integers(-(10**38) + 1, 10**38 - 1), scale=st.integers(0, 38),
+    precision=st.integers(1, 38), wanted=st.integers(0, 38),
+)  # fmt: skip
+def test_a_decimal_is_kept_or_refused(unscaled: int, scale: int, precision: int, wanted: int) -> None:
+    value, dtype = Exact(unscaled).scaleb(-scale, _EXACT), Decimal(precision, min(wanted, precision))
+    times = Exact(10) ** dtype.scale
+    fits = _EXACT.multiply(value, times) == _EXACT.multiply(value, times).to_integral_value(context=_EXACT)
+    fits = fits and abs(_EXACT.multiply(value, times)) < Exact(10) ** precision
+    for nested in (False, True):
+        array = pa.array([value], pa.decimal128(38, scale))
+        array = pa.ListArray.from_arrays([0, 1], array) if nested else array
+        kind = Array(dtype) if nested else dtype
+        try:
+            (found,) = conform(array, kind, "x").to_pylist()
+        except SchemaMismatch:
+            assert not fits
+        else:
+            assert fits
+            assert found == ([value] if nested else value)
+
+
+def test_a_list_view_is_read_as_it_lies() -> None:
+    views = pa.array([[1, 2], None, [], [3]], pa.list_view(pa.int64()))
+    for held in (views, views[1:], pa.chunked_array([views[:1], views[1:]])):
+        found = conform(held, Array(Int64), "x")
+        assert found.to_pylist() == held.to_pylist()
+        assert all(chunk.validate(full=True) is None for chunk in found.chunks)
+
+
 def test_null_and_nan_stay_apart() -> None:
     """Case 18."""
     found = conform(pa.array([None, float("nan"), -0.0]), Float64, "x")

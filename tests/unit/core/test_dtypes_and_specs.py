@@ -72,6 +72,7 @@ def test_widening_is_a_partial_order(a: DType, b: DType, c: DType) -> None:
         lambda: Vector(Float32, 0),
         lambda: Struct({}),
         lambda: Array(int),  # type: ignore[arg-type]
+        lambda: Map(Array(Int64), Int64),
         lambda: Field("", Int64),
         lambda: Field("__x", Int64),
         lambda: Field("x", int),  # type: ignore[arg-type]

@@ -148,7 +148,7 @@ def test_negative_beside_wide_integers_are_refused_in_our_words() -> None:
 def test_what_does_not_fit_inside_is_refused_in_our_words() -> None:
     place = dtypes.Struct({"lat": dtypes.Float64, "when": dtypes.Timestamp})
     with pytest.raises(SchemaMismatch, match="column 'x' is not struct") as caught:
-        table_column([{"lat": 2**63, "when": "2024-05-01T00:00:00Z"}], place, "column 'x'")
+        table_column([{"lat": 2**63 + 1, "when": "2024-05-01T00:00:00Z"}], place, "column 'x'")
     assert "datetime" not in caught.value.message
 
 

@@ -55,6 +55,15 @@ def test_an_incremental_run_reads_new_files_late_knowledge_and_late_pushes() -> 
     assert push_arrival(8, 0) > (window.late.arrival_after or 0) >= push_arrival(7, 0)
 
 
+def test_rows_of_a_query_known_at_the_last_time_are_read_again() -> None:
+    """More of them may have come since; a file's come with a file."""
+    query = SourceSnapshot("sql", "event_timestamp", "created", query="SELECT 1")
+    window = incremental_window(MARK, query, 800, now_us=NOW)
+    assert window.late is not None and window.late.knowledge_after_us == 449
+    window = incremental_window(replace(MARK, knowledge_us=None), query, 800, now_us=NOW)
+    assert window.late is not None and window.late.knowledge_after_us is None
+
+
 def test_a_new_file_may_bear_a_number_that_another_bore() -> None:
     """A file that sorts before all others takes their numbers, and they move on."""
     files = (SourceFile("/a", 1, 1, 0, "d"), SourceFile("/f0", 1, 1, 1, "d"), SourceFile("/f1", 1, 1, 2, "d"))

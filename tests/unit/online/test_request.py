@@ -71,6 +71,8 @@ NOON = dt.datetime(2013, 10, 15, 12, tzinfo=dt.UTC)
         (dtypes.Bytes, [b"", bytearray(b"a")], [b"", b"a"]),
         (dtypes.Date, [dt.date(2013, 1, 1), "2013-10-15"], [dt.date(2013, 1, 1), dt.date(2013, 10, 15)]),
         (dtypes.Timestamp, [NOON, NOON.replace(tzinfo=None), "2013-10-15T14:00:00+02:00"], [NOON, NOON, NOON]),
+        (dtypes.Timestamp, [pd.NaT, pd.NA, NOON], [None, None, NOON]),
+        (dtypes.Int64, [pd.NA, 1], [None, 1]),
         (dtypes.Timestamp, [dt.date(2013, 10, 15), "2013-10-15"], [NOON.replace(hour=0)] * 2),
         (dtypes.Int64, [PyDecimal("7.00"), PyDecimal(2**63 - 1)], [7, 2**63 - 1]),
         (dtypes.Int64, [2.0**53 - 1, np.float32(2**24 - 1)], [2**53 - 1, 2**24 - 1]),
@@ -93,7 +95,7 @@ def test_python_values_of_the_type_pass(dtype: DType, given: list[Any], kept: li
         (dtypes.Int64, 2**63), (dtypes.Int8, 128), (dtypes.UInt8, -1), (dtypes.Int64, float("nan")),
         (dtypes.Bool, 1), (dtypes.Bool, "true"), (dtypes.String, 1), (dtypes.String, b"a"), (dtypes.String, "\ud800"),
         (dtypes.Bytes, "a"), (dtypes.Date, NOON), (dtypes.Date, "yesterday"), (dtypes.Date, 15_000),
-        (dtypes.Timestamp, 1_000), (dtypes.Timestamp, "noon"), (dtypes.Timestamp, pd.NaT), (dtypes.Int64, PyDecimal("1.5")),
+        (dtypes.Timestamp, 1_000), (dtypes.Timestamp, "noon"), (dtypes.Int64, PyDecimal("1.5")),
         (dtypes.Timestamp, pd.Timestamp(1, unit="ns")), (dtypes.Timestamp, "2020-01-01T00:00:00,0000019Z"),
     ],
 )  # fmt: skip
@@ -154,6 +156,13 @@ def test_a_time_among_days_keeps_its_hour() -> None:
     assert found == [NOON.replace(hour=0), NOON]
     with pytest.raises(SchemaMismatch, match="in row 1, not date"):
         ask({"at": column}, keys=(Column("at", dtypes.Date),))
+
+
+def test_text_that_is_no_utf8_is_refused() -> None:
+    offsets = pa.py_buffer(np.array([0, 1], np.int32))
+    damaged = pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(b"\xff")])
+    with pytest.raises(SchemaMismatch, match="key 'city' is damaged"):
+        ask({"city": damaged}, keys=KEYS[1:])
 
 
 def test_tables_and_rows_mean_the_same() -> None:

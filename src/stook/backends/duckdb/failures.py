@@ -14,7 +14,7 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
-from stook.backends.duckdb.sqltypes import MISMATCH
+from stook.backends.duckdb.sqltypes import MEND, MISMATCH
 from stook.core.errors import DiskFull, EngineUnavailable, SchemaMismatch, SourceUnreadable, StookError
 
 _NO_SPACE: Final = ("No space left", "max_temp_directory_size")
@@ -35,7 +35,8 @@ def translate(error: Exception, what: str) -> StookError:
     text = str(error)
     _, _, ours = text.partition(MISMATCH)
     if ours:
-        return SchemaMismatch(ours.partition("\n")[0], hint=_WIDEN)
+        said, found, mend = ours.partition("\n")[0].rpartition(MEND)
+        return SchemaMismatch(said, hint=mend) if found else SchemaMismatch(mend, hint=_WIDEN)
     said = _said(text)
     if any(mark in text for mark in _NO_SPACE):
         return DiskFull(f"{what}: {said}", hint="free space on the project's disk")

@@ -8,6 +8,7 @@ nor decide which of them count.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -16,18 +17,11 @@ import pyarrow as pa
 
 from stook.backends.duckdb.compile import Part
 from stook.backends.duckdb.delta import read_commit
-from stook.backends.duckdb.describe import (
-    CsvDialect,
-    csv_relation,
-    footer,
-    parquet_relation,
-    shape_of,
-    sniff,
-)
+from stook.backends.duckdb.describe import csv_header, csv_relation, cut_times, footer, parquet_relation, shape_of
 from stook.backends.duckdb.failures import translated
 from stook.backends.duckdb.pin import check_unchanged, locate, stat_file
 from stook.backends.duckdb.queries import query_relation
-from stook.backends.duckdb.sqltypes import Held, literal, read_as_text, sql_type
+from stook.backends.duckdb.sqltypes import Held, Misread, literal, read_as_text, sql_type
 from stook.core import dtypes
 from stook.core.arrow import from_arrow
 from stook.core.definitions import FileSource, PushSource
@@ -38,6 +32,10 @@ from stook.core.rows import FILE_ROWS_MAX
 from stook.core.specs import ViewSpec
 
 TAIL: Final = "pushed_tail"
+_CUT_TIMES: Final = "INT96 times with digits below a microsecond"
+_WRITE_INT64: Final = (
+    "write the file with INT64 timestamps (Spark: outputTimestampType=TIMESTAMP_MICROS), or whole microseconds"
+)
 
 
 def parts_of(cursor: duckdb.DuckDBPyConnection, history: History, root: Path) -> tuple[Part, ...]:
@@ -62,7 +60,9 @@ def _source_parts(
         relation = query_relation(cursor, source.query, root)
         with translated(what):
             shape = shape_of(cursor, relation)
-        return [Part(_aliased(relation, len(shape.names)), _held(shape.names, shape.arrow, shape.sql_types), "0", True)]
+        held = _held(shape.names, shape.arrow, shape.sql_types)
+        columns = {n: replace(held[n], misread=m) for n, m in zip(shape.names, shape.misread, strict=True)}
+        return [Part(_aliased(relation, len(shape.names)), columns, "0", True)]
     if source.kind == "csv":
         return [_csv_part(cursor, view, source, file) for file in source.files]
     if source.kind == "delta":
@@ -87,9 +87,13 @@ def _parquet_part(
     names = tuple(schema.names)  # DuckDB renames what differs only in case
     arrow = [own if _is_misread(own) else read for own, read in zip(schema.types, shape.arrow, strict=True)]
     ordinals = [file.ordinal for file in files]
+    columns = _held(names, arrow, shape.sql_types)
+    for file in files:
+        for name in cut_times(file):
+            columns[name] = replace(columns[name], misread=Misread(f"{_CUT_TIMES} in {file.path}", _WRITE_INT64))
     return Part(
         relation=_aliased(relation, len(names)),
-        columns={**_held(names, arrow, shape.sql_types), **(constants or {})},
+        columns={**columns, **(constants or {})},
         arrival=f"{_ordinal(ordinals)} * {FILE_ROWS_MAX} + CAST(file_row_number AS BIGINT)",
     )
 
@@ -134,33 +138,20 @@ def _delta_parts(
 
 
 def _csv_part(cursor: duckdb.DuckDBPyConnection, view: ViewSpec, source: SourceSnapshot, file: SourceFile) -> Part:
-    dialect = sniff(cursor, file)
+    """A CSV file, read as written; what has a use is converted exactly, or refused."""
+    header = csv_header(file, source.timestamp_field)
     declared: dict[str, DType] = {c.name: c.dtype for c in (*view.keys, *view.features)}
     for name in (source.timestamp_field, source.created_timestamp_column):
         if name is not None:
             declared[name] = dtypes.Timestamp
-    types = [_csv_type(n, t, dialect, declared) for n, t in zip(dialect.names, dialect.sql_types, strict=True)]
-    relation = csv_relation(file.path, dialect, types)
+    relation = csv_relation(file.path, header, ["VARCHAR"] * len(header.names))
     with translated(file.path):
         shape = shape_of(cursor, relation)
-    is_text = [t == "VARCHAR" and n in declared for n, t in zip(dialect.names, types, strict=True)]
-    columns = _held(dialect.names, shape.arrow, shape.sql_types, is_text)
+    is_text = [name in declared and read_as_text(declared[name]) for name in header.names]
+    columns = _held(header.names, shape.arrow, shape.sql_types, is_text)
     # rows come in file order on any number of threads; DuckDB numbers them in one stream
     numbered = f"(SELECT *, row_number() OVER () - 1 AS file_row FROM {relation})"
     return Part(numbered, columns, f"CAST({file.ordinal} AS BIGINT) * {FILE_ROWS_MAX} + file_row")
-
-
-def _csv_type(name: str, sniffed: str, dialect: CsvDialect, declared: Mapping[str, DType]) -> str:
-    """The type to read a CSV column as: text, which is converted exactly or refused, but for what no use is made of and
-    for dates and times in a form of their own."""
-    want = declared.get(name)
-    if want is None:
-        return sniffed
-    if want == dtypes.Timestamp and (dialect.custom_times or (sniffed == "DATE" and dialect.custom_dates)):
-        return sniffed
-    if want == dtypes.Date and dialect.custom_dates:
-        return sniffed
-    return "VARCHAR" if read_as_text(want) else sniffed
 
 
 def _table_parts(cursor: duckdb.DuckDBPyConnection, table: TableSnapshot) -> Iterable[Part]:

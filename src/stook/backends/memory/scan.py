@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stook.backends.memory.files import MEND, check_unchanged
@@ -24,6 +25,7 @@ from stook.core.errors import InvalidArgument, NotSupported, SchemaMismatch, Sou
 from stook.core.instants import to_us
 from stook.core.physical import to_logical
 from stook.core.plans import History, SourceSnapshot
+from stook.core.pythonic import leaves
 from stook.core.rows import ARRIVAL, DELETED, EVENT_US, KNOWLEDGE_US, file_arrival
 from stook.core.specs import Column
 
@@ -173,12 +175,31 @@ def _exact(history: History, part: _Part, column: Column) -> pa.ChunkedArray:
 
 
 def read_parquet(path: str) -> pa.Table:
-    """A whole file. Raises SourceUnreadable."""
+    """A whole file. Raises SourceUnreadable; SchemaMismatch where INT96 times are no whole microseconds."""
     try:
         with pq.ParquetFile(path) as file:
-            return file.read().replace_schema_metadata(None)
+            table = file.read().replace_schema_metadata(None)
+            is_old = any(file.schema.column(i).physical_type == "INT96" for i in range(len(file.schema)))
+        if not is_old:
+            return table
+        with pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as file:
+            micros = file.read().replace_schema_metadata(None)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from None
+    for name, fine, coarse in zip(table.column_names, table.columns, micros.columns, strict=True):
+        if fine.type != coarse.type and _raw(fine) != _raw(coarse, 1000):
+            raise SchemaMismatch(
+                f"column {name!r} holds INT96 times with digits below a microsecond in {path}",
+                hint="write the file with INT64 timestamps, or whole microseconds",
+            )
+    return micros
+
+
+def _raw(values: pa.ChunkedArray, factor: int = 1) -> list[list[int]]:
+    """The timestamps of a column, at any depth, as 64-bit numbers times a factor; both wrap outside the years 1678 to 2261."""
+    ends = (leaf for chunk in values.chunks for leaf in leaves(chunk))
+    times = (leaf.drop_null().cast(pa.int64()) for leaf in ends if pa.types.is_timestamp(leaf.type))
+    return [pc.multiply(time, factor).to_pylist() for time in times]
 
 
 def parquet_schema(path: str) -> pa.Schema:
