@@ -23,12 +23,11 @@ import pyarrow.compute as pc
 from stook.core import dtypes
 from stook.core.dtypes import Array, DType, Map, Primitive, Struct, Vector
 from stook.core.errors import InvalidArgument
-from stook.core.instants import to_datetime, to_us
+from stook.core.instants import is_absent, to_datetime, to_us
 
 SHOWN_MAX: Final = 80
-EXACT_INT_MAX: Final = 1 << 53  # to here, whole doubles are one integer each
+EXACT_INT: Final = 1 << 53  # below, whole doubles are one integer each; it may itself have been the one above it
 _UTC: Final = pa.timestamp("us", tz="UTC")
-_ABSENT: Final = ("NaTType", "NAType")  # pandas' own nulls, the first of which also says that it is a datetime
 
 
 class NotOfType(ValueError):
@@ -46,12 +45,12 @@ def column_of(values: Sequence[Any], dtype: DType | None, arrow: pa.DataType | N
     DataType(float)
     """
     kinds = set(map(type, values)) - {type(None)}
-    if absent := {kind for kind in kinds if kind.__name__ in _ABSENT and kind.__module__.startswith("pandas.")}:
+    if absent := set(filter(is_absent, kinds)):
         values, kinds = [None if type(value) in absent else value for value in values], kinds - absent
     if isinstance(dtype, Array | Vector | Struct | Map):
         return _nested(values, dtype, arrow)
-    if dtype is None:
-        return _instants(values) if any(issubclass(kind, date) for kind in kinds) else pa.array(values)
+    if dtype is None and any(issubclass(kind, date) for kind in kinds):
+        return _instants(values)
     if dtype == dtypes.Timestamp and any(issubclass(kind, datetime) for kind in kinds):
         checked = values if kinds == {datetime} else _all_of_type(values, dtype)
         return pa.array([None if value is None else to_us(value) for value in checked], pa.int64()).cast(_UTC)
@@ -145,7 +144,7 @@ def _int(value: Any) -> int:
     if isinstance(value, bool | np.bool_):
         raise TypeError
     if isinstance(value, float | np.floating):
-        if not (float(value).is_integer() and abs(float(value)) <= EXACT_INT_MAX):
+        if not (float(value).is_integer() and abs(float(value)) < EXACT_INT):
             raise ValueError
     elif isinstance(value, PyDecimal):
         if value != value.to_integral_value():
