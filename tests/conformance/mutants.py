@@ -69,10 +69,10 @@ MUTANTS = (
     Mutant(
         "integers beside nulls through floats",
         "core/arrow.py",
-        "    if chunked.type == target:\n",
-        "    if dtype == dtypes.Int64 and chunked.null_count:\n"
-        "        chunked = chunked.cast(pa.float64(), safe=False).cast(target, safe=False)\n"
-        "    if chunked.type == target:\n",
+        "    if held.type == target:\n",
+        "    if dtype == dtypes.Int64 and held.null_count:\n"
+        "        chunked = held = held.cast(pa.float64(), safe=False).cast(target, safe=False)\n"
+        "    if held.type == target:\n",
         "embedded-parquet-type_int64_nulls",
         "type_int64_nulls",
     ),

@@ -44,7 +44,7 @@ BOUNDARIES: Final = (
         "no_history", (4,), "a view without rows answers null for every label",
         (),
         asks=[(1, at(10), None, "NOT_FOUND")],
-        without={**NO_ROWS, "csv": "a file of nothing but a header names no types"},
+        without=NO_ROWS,
     ),
     simple("no_labels", (4, 52), "no label gives no row, with its columns and types", facts((1, at(9), 1)), asks=[],
         doors_without={"cli": "a command line without entities asks for one row of nulls, as for a view without keys"}),
