@@ -161,7 +161,7 @@ def assemble(release: Release, online: OnlineResult | None, request: Mapping[str
     for column in release.inputs:
         if column.name in looked_up:
             values, dtype = found[column.name]
-            arrays.append(_looked_up(values, dtype, column))
+            arrays.append(_looked_up(values, dtype, column, release.id))
         else:
             arrays.append(_requested(request[column.name], column, rows))
     return pa.table(arrays, names=[column.name for column in release.inputs])
@@ -213,10 +213,16 @@ def _is_column(values: Any) -> bool:
     return isinstance(values, _SEQUENCES) or (hasattr(values, "to_numpy") and not isinstance(values, pa.Scalar))
 
 
-def _looked_up(values: Any, dtype: Any, column: Column) -> pa.ChunkedArray:
+def _looked_up(values: Any, dtype: Any, column: Column, release_id: str) -> pa.ChunkedArray:
     if not isinstance(values, pa.Array | pa.ChunkedArray):
         values = pa.array(values) if dtype is None else pa.array(values, to_arrow(dtype))
-    return _exactly(values, column, f"feature {column.name!r}")
+    try:
+        return _exactly(values, column, f"feature {column.name!r}")
+    except SchemaMismatch as error:  # the feature was widened, and now holds what the model never learned
+        raise SchemaMismatch(
+            f"release {release_id!r} learned {column.name!r} as {column.dtype}: {error.message}",
+            hint="train and release the model again, on the feature as it is now",
+        ) from None
 
 
 def _requested(values: Any, column: Column, rows: int) -> pa.ChunkedArray:

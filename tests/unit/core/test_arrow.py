@@ -70,6 +70,9 @@ _EXACT = Context(prec=120)
         (pa.array([{"a": 1}], pa.struct([("a", pa.int32())])), Struct({"a": Int64}), [{"a": 1}]),
         (pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int32())), Map(String, Int64), [[("k", 1)]]),
         (pa.array([1], pa.time32("s")), Time, None),
+        (pa.array([], pa.float64()), Float32, []),
+        (pa.chunked_array([pa.array([], pa.float64()), [0.5], pa.array([], pa.float64())]), Float32, [0.5]),
+        (pa.array([], pa.list_(pa.float64(), 2)), Vector(Float32, 2), []),
     ],
 )
 def test_what_fits_passes_unchanged(values: pa.Array, dtype: DType, expected: list[Any] | None) -> None:

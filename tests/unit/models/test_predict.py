@@ -182,8 +182,12 @@ def test_values_not_exactly_of_the_type_are_refused(made: Release, dtype: Any, v
 def test_a_widened_features_value_is_checked_when_it_comes(made: Release) -> None:
     narrow = replace(made, inputs=(plans.SPEED, Column("trips", dtypes.Int8)))
     assert assemble(narrow, plans.online(), {})["trips"].to_pylist() == [30, 4]
-    with pytest.raises(SchemaMismatch, match="feature 'trips'"):
+    with pytest.raises(SchemaMismatch, match=r"'delay-1' learned 'trips' as int8: feature 'trips'.*release the model"):
         assemble(narrow, plans.online(trips=[300, 4]), {})
+    single = replace(made, inputs=(Column("speed", dtypes.Float32), plans.TRIPS))
+    assert assemble(single, plans.online(), {})["speed"].to_pylist() == [0.5, None]
+    with pytest.raises(SchemaMismatch, match=r"learned 'speed' as float32: .*float32 would round"):
+        assemble(single, plans.online(speed=[0.5, 0.1]), {})
 
 
 def test_pickles_need_permission_where_they_are_served(store: ModelStore, made: Release) -> None:

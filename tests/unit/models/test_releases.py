@@ -117,6 +117,24 @@ def test_a_release_reads_on_when_views_only_grew(store: ModelStore, trained: Tra
     check_plan(made, plans.plan(grown, revision=2))
 
 
+@pytest.mark.parametrize(
+    ("learned", "now"),
+    [
+        (dtypes.Float32, dtypes.Float64),
+        (dtypes.Int32, dtypes.Int64),
+        (dtypes.Vector(dtypes.Float32, 2), dtypes.Vector(dtypes.Float64, 2)),
+    ],
+    ids=str,
+)
+def test_a_release_reads_on_when_a_feature_was_widened(
+    store: ModelStore, trained: Train, learned: dtypes.DType, now: dtypes.DType
+) -> None:
+    """Each value is checked when it comes; the registry takes no narrowing, so there would be no way back."""
+    made = release(store, "delay", run=trained(), lookup=plans.lookup())
+    narrow = replace(made, inputs=(Column("speed", learned),))
+    check_plan(narrow, plans.plan((Column("speed", now), plans.TRIPS), revision=2))
+
+
 @pytest.fixture
 def three(store: ModelStore, trained: Train) -> list[Release]:
     run = trained()
