@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from stook.app.parts import Parts
 from stook.core.arrow import conform, require_columns
-from stook.core.errors import CallerError, InvalidArgument, StookError
+from stook.core.errors import CallerError, IncompatibleChange, InvalidArgument, StookError, UnknownFeature
+from stook.core.plans import ReadPlan
 from stook.core.predictions import PredictResult
 from stook.models import openinference
 from stook.models.deployments import get_deployment
@@ -135,10 +136,23 @@ class Answering:
         if before is not None and before.release.id == release_id and before.stamp == catalogue.stamp:
             return _Live(revision, before.stamp, before.release, before.read)
         release = get_release(records, release_id)
-        read = None
-        if release.lookup is not None:
-            lookup = release.lookup
-            plan = resolve_features(catalogue, lookup.projections, full_feature_names=lookup.full_feature_names)
-            check_plan(release, plan)
-            read = self._parts.prepared(plan)
-        return _Live(revision, catalogue.stamp, release, read)
+        plan = read_plan(release, catalogue)
+        return _Live(revision, catalogue.stamp, release, None if plan is None else self._parts.prepared(plan))
+
+
+def read_plan(release: Release, catalogue: Catalogue) -> ReadPlan | None:
+    """What the release reads, by the definitions of now; None where it looks nothing up.
+
+    Raises IncompatibleChange naming the release and what it reads that is gone, or is not what it learned.
+    """
+    lookup = release.lookup
+    if lookup is None:
+        return None
+    try:
+        plan = resolve_features(catalogue, lookup.projections, full_feature_names=lookup.full_feature_names)
+    except UnknownFeature as error:
+        raise IncompatibleChange(
+            f"release {release.id!r} reads what is gone: {error.message}", hint="train and release the model again"
+        ) from None
+    check_plan(release, plan)
+    return plan

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from stook.app.answering import Answering
+from stook.app.answering import Answering, read_plan
 from stook.app.parts import Parts
 from stook.core.arrow import as_table
 from stook.core.predictions import PredictResult
@@ -88,12 +88,27 @@ class Modelling:
         return releases.release(self._models, name, run=found, lookup=lookup, output=output)
 
     def deploy(self, name: str, release: Release | str, *, expected: int | None = None) -> Deployment:
-        """Lets deployment `name` answer with a release, in one step. Raises UnknownObject, CorruptStore, Conflict."""
-        return self._moved(name, deployments.deploy(self._models, name, _release_id(release), expected=expected))
+        """Lets deployment `name` answer with a release, in one step.
+
+        Raises UnknownObject, CorruptStore, Conflict, and IncompatibleChange for a release that could not answer, as
+        features that it reads are gone or others; the deployment then stays as it was.
+        """
+        moved = deployments.deploy(
+            self._models, name, _release_id(release), expected=expected, check=self._check_answers
+        )
+        return self._moved(name, moved)
 
     def rollback(self, name: str, *, expected: int | None = None) -> Deployment:
-        """Back to the release before, in one compare-and-set. Raises UnknownObject, InvalidArgument, Conflict."""
-        return self._moved(name, deployments.roll_back(self._models, name, expected=expected))
+        """Back to the release before, in one compare-and-set.
+
+        Raises UnknownObject, InvalidArgument, and what `deploy` raises; the deployment then stays as it was.
+        """
+        return self._moved(
+            name, deployments.roll_back(self._models, name, expected=expected, check=self._check_answers)
+        )
+
+    def _check_answers(self, release: Release) -> None:
+        read_plan(release, self._parts.registry.catalogue(fresh=True))
 
     def _moved(self, name: str, deployment: Deployment) -> Deployment:
         """This process answers with it from now on; others see it within a second."""

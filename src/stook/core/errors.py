@@ -74,7 +74,7 @@ class InvalidDefinition(CallerError):
 
 
 class IncompatibleChange(CallerError):
-    """The new definition would break data already stored; the hint says how to proceed."""
+    """A change would break stored data, or did break what a release reads; the hint says how to proceed."""
 
     code = "incompatible_change"
 

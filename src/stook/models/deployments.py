@@ -7,18 +7,21 @@ change a release, nor repeat a rollback by itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from stook.core.errors import Conflict, CorruptStore, InvalidArgument, InvalidDefinition
 from stook.core.names import check_name
 from stook.core.ports.records import ABSENT, Put
 from stook.models import rollout
-from stook.models.releases import get_release
+from stook.models.releases import Release, get_release
 from stook.models.rollout import Deployment
 from stook.models.store import DEPLOYMENT, ModelStore, require
 
 if TYPE_CHECKING:
     from stook.core.ports.records import Records
+
+Check = Callable[[Release], object]
 
 
 def get_deployment(records: Records, name: str) -> Deployment:
@@ -36,22 +39,21 @@ def live_features(records: Records) -> dict[tuple[str, str], str]:
     return found
 
 
-def deploy(store: ModelStore, name: str, release_id: str, *, expected: int | None = None) -> Deployment:
+def deploy(
+    store: ModelStore, name: str, release_id: str, *, expected: int | None = None, check: Check | None = None
+) -> Deployment:
     """Lets the deployment answer with the release, in one step; makes the deployment when there is none.
 
-    `expected` is the generation it must stand at (0: it must not exist). Deploying the release that already answers
-    changes nothing. Raises UnknownObject for no such release, CorruptStore when its artefact is gone, Conflict when
-    the generation is another or somebody else moved it meanwhile.
+    `expected` is the generation it must stand at (0: it must not exist). `check` raises for a release that cannot
+    answer, which is then not deployed. Deploying the release that already answers changes nothing. Raises UnknownObject
+    for no such release, CorruptStore when its artefact is gone, Conflict when the generation is another or somebody else
+    moved it meanwhile.
     """
     try:
         check_name("deployment", name)
     except InvalidDefinition as error:
         raise InvalidArgument(error.message, hint=error.hint) from None
-    artefact = get_release(store.records, release_id).artefact
-    if not store.blobs.exists(artefact.key):
-        raise CorruptStore(
-            f"release {release_id!r} has lost its artefact {artefact.key!r}", hint="restore it from a backup"
-        )
+    _check_release(store, release_id, check)
     record = store.records.get(DEPLOYMENT, name)
     state = None if record is None else Deployment.from_spec(record.spec)
     _check_generation(name, state, expected)
@@ -61,11 +63,12 @@ def deploy(store: ModelStore, name: str, release_id: str, *, expected: int | Non
     return moved
 
 
-def roll_back(store: ModelStore, name: str, *, expected: int | None = None) -> Deployment:
+def roll_back(store: ModelStore, name: str, *, expected: int | None = None, check: Check | None = None) -> Deployment:
     """Lets the release before answer again, in one compare-and-set; again: the one before that.
 
     A deploy after a rollback starts from there. Raises UnknownObject for no such deployment, InvalidArgument when
-    there is no release before, Conflict as `deploy` does: nothing is rolled back then.
+    there is no release before, and CorruptStore, Conflict and what `check` raises as `deploy` does: nothing is rolled
+    back then.
     """
     record = require(store.records, DEPLOYMENT, name)
     state = Deployment.from_spec(record.spec)
@@ -74,8 +77,19 @@ def roll_back(store: ModelStore, name: str, *, expected: int | None = None) -> D
         moved = rollout.roll_back(state, store.clock.now_us())
     except InvalidArgument as error:
         raise InvalidArgument(f"deployment {name!r}: {error.message}", hint=error.hint) from None
+    _check_release(store, moved.release, check)
     _write(store, name, moved, record.revision)
     return moved
+
+
+def _check_release(store: ModelStore, release_id: str, check: Check | None) -> None:
+    release = get_release(store.records, release_id)
+    if not store.blobs.exists(release.artefact.key):
+        raise CorruptStore(
+            f"release {release_id!r} has lost its artefact {release.artefact.key!r}", hint="restore it from a backup"
+        )
+    if check is not None:
+        check(release)
 
 
 def _check_generation(name: str, state: Deployment | None, expected: int | None) -> None:
