@@ -5,7 +5,7 @@ face calls it through the app; it does no I/O. It must never guess: a tensor tha
 gets refused. Source: https://github.com/kserve/open-inference-protocol.
 
 Tensors are named after the release's inputs, shape [rows] or [rows, 1] (vectors: [rows, length]); or one tensor
-of shape [rows, inputs] holds all inputs, in the order of the metadata. Beyond the protocol, `null` stands for a
+of shape [rows, inputs] holds all inputs, in the order of the metadata (a vector takes as many places as it is long). Beyond the protocol, `null` stands for a
 missing value, and "NaN", "Infinity" and "-Infinity" for the floats that JSON lacks. Bytes are base64, times
 RFC 3339 text, and dates, times of day and decimals text, as over every other door.
 """
@@ -13,12 +13,12 @@ RFC 3339 text, and dates, times of day and decimals text, as over every other do
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -26,7 +26,8 @@ from stook.core import dtypes
 from stook.core.arrow import conform, to_arrow
 from stook.core.dtypes import DType, Vector
 from stook.core.errors import InvalidArgument, NotSupported, SchemaMismatch, TooLarge, did_you_mean, first_line
-from stook.core.instants import to_datetime, to_us
+from stook.core.jsoncolumns import column_from_json
+from stook.core.pythonic import column_of
 from stook.core.specs import Column
 
 if TYPE_CHECKING:
@@ -105,13 +106,22 @@ def infer_response(name: str, release: Release, predictions: pa.Array, request_i
     """
     dtype, shape, flat = release.output_dtype, [len(predictions)], predictions
     if isinstance(dtype, Vector):
-        shape, flat = [len(predictions), dtype.length], predictions.flatten()
+        shape, flat = [len(predictions), dtype.length], _flat(predictions, dtype.length)
     datatype = _datatype(dtype)
     if datatype is None:
         raise NotSupported(f"predictions are {dtype}, which no tensor holds", hint="ask /predict instead")
     tensor = {"name": OUTPUT_NAME, "shape": shape, "datatype": datatype, "data": _json_data(flat)}
     answer: JsonObject = {"model_name": name, "model_version": release.id, "outputs": [tensor]}
     return answer if request_id is None else {**answer, "id": request_id}
+
+
+def _flat(vectors: pa.Array, length: int) -> pa.Array:
+    """The elements of all rows; a null row is as many nulls, or the rows behind it would be read in its place."""
+    flat = vectors.flatten()  # without null rows
+    if not vectors.null_count:
+        return flat
+    present = np.repeat(np.asarray(vectors.is_valid()), length)
+    return flat.take(pa.array(np.cumsum(present) - 1, mask=~present))
 
 
 def _datatype(dtype: DType) -> str | None:
@@ -177,18 +187,32 @@ def _check_outputs(outputs: object) -> None:
             raise InvalidArgument(f"the model has no output {name!r}", hint=f"it has {OUTPUT_NAME!r}")
 
 
+def _width(dtype: DType) -> int:
+    return dtype.length if isinstance(dtype, Vector) else 1
+
+
 def _holds_all(tensors: list[_Tensor], inputs: tuple[Column, ...]) -> bool:
     only = tensors[0]
     named = any(column.name == only.name for column in inputs)
-    return len(tensors) == 1 and not named and len(only.shape) == 2 and only.shape[1] == len(inputs)
+    return len(tensors) == 1 and not named and len(only.shape) == 2 and only.shape[1] == _total(inputs)
+
+
+def _total(inputs: tuple[Column, ...]) -> int:
+    return sum(_width(column.dtype) for column in inputs)
 
 
 def _split(tensor: _Tensor, inputs: tuple[Column, ...]) -> dict[str, _Tensor]:
-    rows, width = tensor.shape
-    return {
-        column.name: _Tensor(column.name, tensor.datatype, (rows,), tensor.data[i::width])
-        for i, column in enumerate(inputs)
-    }
+    rows, total = tensor.shape
+    found, at = {}, 0
+    for column in inputs:
+        width = _width(column.dtype)
+        if width == 1:
+            data = tensor.data[at::total]
+        else:
+            data = [cell for start in range(at, rows * total, total) for cell in tensor.data[start : start + width]]
+        found[column.name] = _Tensor(column.name, tensor.datatype, (rows, width), data)
+        at += width
+    return found
 
 
 def _by_name(tensors: list[_Tensor], release: Release) -> dict[str, _Tensor]:
@@ -197,12 +221,16 @@ def _by_name(tensors: list[_Tensor], release: Release) -> dict[str, _Tensor]:
     for tensor in tensors:
         column = inputs.get(tensor.name)
         if column is None:
+            whole = len(tensors) == 1 and len(tensor.shape) == 2
             raise InvalidArgument(
-                f"release {release.id!r} has no input {tensor.name!r}", hint=did_you_mean(tensor.name, inputs)
+                f"release {release.id!r} has no input {tensor.name!r}, here of shape {list(tensor.shape)}",
+                hint=f"send one tensor an input, or one of shape [rows, {_total(release.inputs)}] for all"
+                if whole
+                else did_you_mean(tensor.name, inputs),
             )
         if tensor.name in found:
             raise InvalidArgument(f"tensor {tensor.name!r} is sent twice", hint="send it once")
-        width = column.dtype.length if isinstance(column.dtype, Vector) else 1
+        width = _width(column.dtype)
         if math.prod(tensor.shape[1:]) != width:
             raise InvalidArgument(
                 f"tensor {tensor.name!r} has shape {list(tensor.shape)}",
@@ -242,16 +270,9 @@ def _column(tensor: _Tensor, column: Column) -> pa.ChunkedArray:
 
 
 def _of_text(text: pa.Array, dtype: DType, what: str) -> pa.Array:
-    if dtype == dtypes.Timestamp:
-        return pa.array([None if t is None else to_datetime(to_us(t, what)) for t in text.to_pylist()], to_arrow(dtype))
-    if dtype == dtypes.Bytes:
-        try:
-            return pa.array([None if t is None else base64.b64decode(t, validate=True) for t in text.to_pylist()])
-        except binascii.Error as error:
-            raise SchemaMismatch(f"{what} is not all base64: {error}", hint="encode bytes as base64") from None
     if dtype == dtypes.String or not (dtype in _TEXT or isinstance(dtype, dtypes.Decimal)):
         return text
-    return text.cast(to_arrow(dtype))
+    return column_of(column_from_json(text.to_pylist(), dtype, what), dtype, to_arrow(dtype))
 
 
 def _json_data(flat: pa.Array) -> list[Any]:

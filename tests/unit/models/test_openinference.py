@@ -102,6 +102,7 @@ def test_text_forms_of_what_json_lacks() -> None:
         Column("b", dtypes.Bytes),
         Column("t", dtypes.Timestamp),
         Column("d", dtypes.Date),
+        Column("w", dtypes.Time),
     ]
     table = parse_infer(
         made(*inputs),
@@ -110,12 +111,14 @@ def test_text_forms_of_what_json_lacks() -> None:
             tensor("b", ["AAE=", None], "BYTES"),
             tensor("t", ["2013-10-15T12:00:00Z", None], "BYTES"),
             tensor("d", ["2013-10-15", None], "BYTES"),
+            tensor("w", ["12:30:00.000001", None], "BYTES"),
         ),
     ).table
     assert table["f"].to_pylist() == [-math.inf, None]
     assert table["b"].to_pylist() == [b"\x00\x01", None]
     assert [str(v) for v in table["t"].to_pylist()] == ["2013-10-15 12:00:00+00:00", "None"]
     assert [str(v) for v in table["d"].to_pylist()] == ["2013-10-15", "None"]
+    assert [str(v) for v in table["w"].to_pylist()] == ["12:30:00.000001", "None"]
     assert math.isnan(parse_infer(made(SPEED), body(tensor("speed", ["NaN"]))).table["speed"][0].as_py())
 
 
@@ -123,6 +126,19 @@ def test_vectors_are_wide_tensors() -> None:
     held = made(Column("v", dtypes.Vector(dtypes.Float32, 2)), TRIPS)
     parsed = parse_infer(held, body(tensor("v", [1, 2, 3, 4], "FP32", [2, 2]), tensor("trips", [1, 2], "INT64")))
     assert parsed.table["v"].to_pylist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("data", [[1, 2, 3, 4, 5, 6], [[1, 2, 3], [4, 5, 6]]])
+def test_one_tensor_for_all_inputs_is_split_by_their_widths(data: Any) -> None:
+    v = Column("v", dtypes.Vector(dtypes.Float64, 2))
+    for inputs, expected in (
+        ((v, TRIPS), {"v": [[1, 2], [4, 5]], "trips": [3, 6]}),
+        ((TRIPS, v), {"trips": [1, 4], "v": [[2, 3], [5, 6]]}),
+    ):
+        parsed = parse_infer(made(*inputs), body(tensor("all", data, "FP64", [2, 3])))
+        assert parsed.table.to_pydict() == expected
+    with pytest.raises(InvalidArgument, match=r"no input 'all'.*or one of shape \[rows, 3\] for all"):
+        parse_infer(made(v, TRIPS), body(tensor("all", [1, 2], "FP64", [1, 2])))
 
 
 @pytest.mark.parametrize(
@@ -175,6 +191,11 @@ def test_wrong_requests_are_refused(request_body: Any, message: str) -> None:
         ("BYTES", dtypes.Int64, "1"),
         ("BYTES", dtypes.Bytes, "!"),
         ("BYTES", dtypes.Date, "yesterday"),
+        ("BYTES", dtypes.Time, "noon"),
+        ("BYTES", dtypes.Time, "12:00:00Z"),
+        ("BYTES", dtypes.Timestamp, "soon"),
+        ("BYTES", dtypes.Decimal(5, 2), "1.555"),
+        ("BYTES", dtypes.Decimal(5, 2), "NaN"),
     ],
 )
 def test_data_not_of_its_type_is_refused(datatype: str, dtype: dtypes.DType, value: Any) -> None:
@@ -205,6 +226,9 @@ def test_responses_of_other_types() -> None:
     two = pa.array([[0.25, 0.75], [1.0, 0.0]], pa.list_(pa.float64(), 2))
     found = infer_response("live", held, two)["outputs"][0]
     assert (found["shape"], found["data"]) == ([2, 2], [0.25, 0.75, 1.0, 0.0])
+    sliced = pa.array([[9, 9], [0.5, 0.5], None, [1.0, math.nan]], pa.list_(pa.float64(), 2)).slice(1)
+    found = infer_response("live", held, sliced)["outputs"][0]
+    assert (found["shape"], found["data"]) == ([3, 2], [0.5, 0.5, None, None, 1.0, "NaN"])
     label = infer_response("live", made(output=dtypes.String), pa.array(["late"]))["outputs"][0]
     assert (label["datatype"], label["data"]) == ("BYTES", ["late"])
     with pytest.raises(NotSupported, match="no tensor holds"):
