@@ -18,8 +18,10 @@ import pyarrow.compute as pc
 from stook.core.arrow import conform, to_arrow
 from stook.core.dtypes import Float32, Timestamp
 from stook.core.errors import (
+    REASON_LENGTH_MAX,
     CorruptStore,
     InvalidArgument,
+    NotSupported,
     PickleRefused,
     SchemaMismatch,
     StookError,
@@ -30,6 +32,7 @@ from stook.core.errors import (
 from stook.core.instants import to_datetime, to_us
 from stook.core.predictions import PredictResult
 from stook.models import packaging
+from stook.models.usercode import is_interrupt, told
 
 if TYPE_CHECKING:
     from stook.core.ports.blobs import Blobs
@@ -103,6 +106,15 @@ class Predictors:
             ) from None
         except CorruptStore as error:
             raise CorruptStore(f"release {release.id!r}: {error.message}", hint=error.hint) from error
+        except StookError:
+            raise
+        except BaseException as error:  # supervisor: a pickle runs the user's code, whatever that raises
+            if is_interrupt(error):
+                raise
+            raise NotSupported(
+                f"the model of release {release.id!r} does not load: {_shortly(error)}",
+                hint="mend the model's code, then train and release again",
+            ) from error
 
 
 def predict(
@@ -132,14 +144,20 @@ def answer(release: Release, predictor: Predictor, table: pa.Table) -> pa.Array:
         found = predictor.predict(table)
     except StookError:
         raise
-    except Exception as error:  # supervisor: whatever the model's own code raises
+    except BaseException as error:  # supervisor: whatever the model's own code raises, sys.exit() too
+        if is_interrupt(error):
+            raise
         raise SchemaMismatch(
-            f"the model of release {release.id!r} fails on these inputs: {type(error).__name__}: {first_line(error)}",
+            f"the model of release {release.id!r} fails on these inputs: {_shortly(error)}",
             hint="mend the inputs, or the model",
         ) from error
     if found.type == wanted:
         return found
     return conform(found, release.output_dtype, f"the answer of release {release.id!r}").combine_chunks()
+
+
+def _shortly(error: BaseException) -> str:
+    return told(error).partition("\n")[0][:REASON_LENGTH_MAX]
 
 
 def assemble(release: Release, online: OnlineResult | None, request: Mapping[str, Any]) -> pa.Table:

@@ -23,6 +23,7 @@ from stook.models import packaging, provenance
 from stook.models.packaging import Artefact, Package
 from stook.models.runlog import ActiveRun, json_value
 from stook.models.store import RUN, ModelStore, create_numbered, require
+from stook.models.usercode import is_interrupt, told
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -130,7 +131,7 @@ def train(
     stored first, the record finished last and only if it still says `running`; a process that dies in between
     leaves a run `running` and at most an unreferenced blob.
 
-    Raises InvalidArgument, from the error itself, when `fit` raises (the run is then recorded as failed);
+    Raises InvalidArgument, from the error itself, when `fit` raises, SystemExit too (the run is then recorded as failed);
     PickleRefused when the model needs `allow_pickle=True`; SchemaMismatch for unfit data; Conflict when somebody
     else changed the run's record.
     """
@@ -218,9 +219,9 @@ class _Supervised:
             stage = "storing the artefact"
             artefact = packaging.store(self.store.blobs, self.record.name, package)
         except BaseException as error:  # supervisor: however the user's code ends, the run's record says so
-            text = f"{stage} raised {type(error).__name__}: {error}{_where(error, fit)}"[:ERROR_LENGTH_MAX]
+            text = f"{stage} raised {told(error)}{_where(error, fit)}"[:ERROR_LENGTH_MAX]
             self._finish(replace(self.started, status="failed", error=text))
-            if isinstance(error, StookError) or not isinstance(error, Exception):
+            if isinstance(error, StookError) or is_interrupt(error):
                 raise
             raise InvalidArgument(
                 f"run {self.record.name!r} failed: {text}", hint="mend it and train again; the run is kept as failed"

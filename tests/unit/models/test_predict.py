@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -15,7 +17,7 @@ import pyarrow as pa
 import pytest
 
 from stook.core import dtypes
-from stook.core.errors import CorruptStore, InvalidArgument, PickleRefused, SchemaMismatch
+from stook.core.errors import CorruptStore, InvalidArgument, NotSupported, PickleRefused, SchemaMismatch
 from stook.core.results import OnlineResult
 from stook.core.specs import Column
 from stook.models import packaging
@@ -252,3 +254,61 @@ def test_no_rows_are_no_predictions_of_the_right_type(store: ModelStore, made: R
     loaded = Predictors(store.blobs, allow_pickle=True).get(made)
     nothing = assemble(replace(made, lookup=None), None, {"speed": [], "trips": [], "night": []})
     assert answer(made, loaded, nothing).equals(pa.array([], pa.float64()))
+
+
+class Unshowable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class Raises:
+    """A loaded model that ends like this."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def predict(self, table: pa.Table) -> pa.Array:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (SystemExit(3), "SystemExit: 3"),
+        (GeneratorExit(), "GeneratorExit"),
+        (ValueError("lone \ud800"), r"ValueError: lone \\ud800"),
+        (Unshowable(), r"Unshowable: \(its text cannot be shown"),
+        (ValueError("first\nsecond"), r"ValueError: first \("),
+    ],
+    ids=lambda v: type(v).__name__,
+)
+def test_however_a_model_ends_the_caller_is_told(made: Release, error: BaseException, says: str) -> None:
+    one = pa.table({"speed": [0.5], "trips": [1], "night": [True]})
+    with pytest.raises(SchemaMismatch, match=f"model of release 'delay-1' fails on these inputs: {says}") as raised:
+        answer(made, Raises(error), one)
+    str(raised.value).encode()
+
+
+def test_an_interrupt_at_the_terminal_ends_the_program_but_a_models_own_does_not(made: Release) -> None:
+    one, model = pa.table({"speed": [0.5], "trips": [1], "night": [True]}), Raises(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        answer(made, model, one)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(SchemaMismatch, match="KeyboardInterrupt"):  # as in a server
+        pool.submit(answer, made, model, one).result()
+
+
+class LoadsBadly:
+    """A model whose pickle ends the program."""
+
+    def __call__(self, table: pa.Table) -> list[float]:
+        return [0.0] * table.num_rows
+
+    def __reduce__(self) -> Any:
+        return sys.exit, (3,)
+
+
+def test_a_model_that_does_not_load_is_told(store: ModelStore, made: Release) -> None:
+    package = packaging.package(LoadsBadly(), allow_pickle=True)
+    artefact = packaging.store(store.blobs, "delay-1", package)
+    with pytest.raises(NotSupported, match="model of release 'delay-1' does not load: SystemExit: 3"):
+        Predictors(store.blobs, allow_pickle=True).get(replace(made, artefact=artefact))

@@ -92,6 +92,33 @@ def test_an_interrupted_fit_is_recorded_and_stays_an_interrupt(store: ModelStore
     assert get_run(store.records, "delay-1").status == "failed"
 
 
+class Unshowable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (SystemExit(3), "SystemExit: 3"),
+        (GeneratorExit(), "GeneratorExit"),
+        (ValueError("lone \ud800"), r"ValueError: lone \\ud800"),
+        (Unshowable(), r"Unshowable: \(its text cannot be shown"),
+    ],
+    ids=lambda v: type(v).__name__,
+)
+def test_however_fit_ends_the_run_says_so(
+    store: ModelStore, numeric: TrainingData, error: BaseException, says: str
+) -> None:
+    def fit(data: pa.Table, params: dict[str, Any], run: Any) -> Any:
+        raise error
+
+    with pytest.raises(InvalidArgument, match=f"run 'delay-1' failed: fit raised {says}") as raised:
+        train(store, "delay", fit=fit, data=numeric)
+    raised.value.message.encode()
+    assert get_run(store.records, "delay-1").status == "failed"
+
+
 def test_a_pickle_not_allowed_fails_the_run(store: ModelStore, numeric: TrainingData) -> None:
     with pytest.raises(PickleRefused, match="allow_pickle=True"):
         train(store, "delay", fit=lambda data, params, run: len, data=numeric)
