@@ -80,7 +80,9 @@ class LightGbmPredictor:
         names = booster.feature_name()
         self._names = None if names == [f"Column_{i}" for i in range(len(names))] else names
         self._count = len(names)
-        self._categories = len(booster.pandas_categorical or ())
+        self._categories = booster.pandas_categorical or []
+        infos = booster.dump_model(num_iteration=1)["feature_infos"] if self._categories else {}
+        self._numbers = {i for i, name in enumerate(names) if name in infos and not infos[name]["values"]}
 
     def predict(self, table: pa.Table) -> pa.Array:
         """See Predictor. Text columns reach a model trained on pandas categories as those categories."""
@@ -111,13 +113,17 @@ class LightGbmPredictor:
         return table
 
     def _frame(self, table: pa.Table) -> Any:
-        text = [field.name for field in table.schema if pa.types.is_string(field.type)]
-        if len(text) != self._categories:
+        """LightGBM pairs category columns with its lists of categories by position alone, so what is not surely the same
+        is refused: as many texts as lists, the lists of text, and none of these columns one that it learned as numbers."""
+        text = {i: field.name for i, field in enumerate(table.schema) if pa.types.is_string(field.type)}
+        learned = sum(all(isinstance(value, str) for value in values) for values in self._categories)
+        if not len(text) == learned == len(self._categories) or self._numbers & text.keys():
             raise SchemaMismatch(
-                f"the LightGBM model was trained on {self._categories} pandas categories, of which {len(text)} are text",
+                f"the LightGBM model was trained on {len(self._categories)} pandas categories, which are not its"
+                f" {len(text)} inputs of text",
                 hint="only text may be a pandas category; give whole numbers with categorical_feature= instead",
             )
-        return frame(table).astype(dict.fromkeys(text, "category"))
+        return frame(table).astype(dict.fromkeys(text.values(), "category"))
 
 
 class EstimatorPredictor:

@@ -128,6 +128,20 @@ def test_lightgbm_whole_number_categories_of_pandas_are_refused(inputs: pa.Table
         load(package(model)).predict(inputs)
 
 
+@pytest.mark.parametrize("spelled", [False, True], ids=["numbers", "their text"])
+def test_lightgbm_categories_of_another_column_are_refused_though_their_count_matches(
+    table: pa.Table, labels: Any, spelled: bool
+) -> None:
+    """The model learned codes of the city and categories of the trips; one category, one text, and each is the other."""
+    inputs = table.select(["trips", "city"])
+    data = frame(inputs)
+    data["city"] = data["city"].astype("category").cat.codes
+    data["trips"] = (data["trips"].astype(str) if spelled else data["trips"]).astype("category")
+    model = lgb.LGBMClassifier(n_estimators=5, min_child_samples=2, n_jobs=1, verbose=-1).fit(data, labels)
+    with pytest.raises(SchemaMismatch, match="only text may be a pandas category"):
+        load(package(model)).predict(inputs)
+
+
 def test_lightgbm_with_its_own_objective_answers_raw_scores(inputs: pa.Table, labels: Any) -> None:
     def squares(truth: Any, guess: Any) -> Any:
         return guess - truth, np.ones_like(truth)
