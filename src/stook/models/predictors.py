@@ -8,7 +8,7 @@ packaging has not checked, nor reorder inputs but by name.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ from stook.core.errors import CorruptStore, NotSupported, SchemaMismatch, did_yo
 from stook.models.matrix import float_matrix, frame
 
 ONE_THREAD_ROWS_MAX: Final = 1_000  # up to here waking threads costs more than they save, most of all in a busy server
+_ANSWER_HINT: Final = "answer one value a row, as a list, NumPy or Arrow array"
 _REFUSED_HINT: Final = "give the model what it was trained on; nulls reach it as NaN"
 
 
@@ -180,6 +181,10 @@ def as_array(raw: Any, rows: int) -> pa.Array:
     """
     if not isinstance(raw, pa.Array | pa.ChunkedArray | list | tuple) and hasattr(raw, "to_numpy"):
         raw = raw.to_numpy()
+    if isinstance(raw, set | frozenset | Mapping | str | bytes | bytearray):  # Arrow would take each apart
+        raise SchemaMismatch(
+            f"the model answered a {type(raw).__name__}, whose parts belong to no row", hint=_ANSWER_HINT
+        )
     try:
         if isinstance(raw, pa.ChunkedArray):
             array = raw.combine_chunks()
@@ -190,7 +195,7 @@ def as_array(raw: Any, rows: int) -> pa.Array:
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise SchemaMismatch(
             f"the model answered a {type(raw).__name__}, which is no column of predictions: {first_line(error)}",
-            hint="answer one value a row, as a list, NumPy or Arrow array",
+            hint=_ANSWER_HINT,
         ) from error
     if len(array) != rows:
         raise SchemaMismatch(

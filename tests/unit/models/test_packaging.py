@@ -373,6 +373,11 @@ def test_answers_of_many_kinds_are_columns(raw: Any, expected: list[Any] | None)
         (3.5, "no column of predictions"),
         ([1, "a"], "no column"),
         (None, "no column"),
+        ({2.0, 1.0}, "answered a set, whose parts belong to no row"),
+        (frozenset({2.0, 1.0}), "answered a frozenset"),
+        ({0: 1.0, 1: 2.0}, "answered a dict"),
+        ("ab", "answered a str"),
+        (b"ab", "answered a bytes"),
     ],
 )
 def test_answers_that_are_no_column_are_refused(raw: Any, message: str) -> None:
