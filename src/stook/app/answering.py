@@ -13,7 +13,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from stook.app.parts import Parts
-from stook.core.arrow import conform, require_columns
+from stook.core.arrow import as_table, conform, require_columns
 from stook.core.errors import CallerError, IncompatibleChange, InvalidArgument, StookError, UnknownFeature
 from stook.core.plans import ReadPlan
 from stook.core.predictions import PredictResult
@@ -75,10 +75,11 @@ class Answering:
             raise InvalidArgument(f"deployment {name!r} looks no features up", hint="put the model's inputs in request")
         return predict(live.release, self._model(live.release, allow_pickle), online=online, request=request)
 
-    def score(self, name: str, table: pa.Table) -> pa.Array:
+    def score(self, name: str, data: Any) -> pa.Array:
         """See `Modelling.score`."""
         release = self.release_of(name)
         what = f"the table to score with {release.id!r}"
+        table = as_table(data, what, release.inputs)
         require_columns(table, [c.name for c in release.inputs], what)
         columns = {c.name: conform(table.column(c.name), c.dtype, f"{what}: {c.name!r}") for c in release.inputs}
         return answer(release, self._model(release, None), pa.table(columns))

@@ -141,7 +141,7 @@ class Modelling:
 
         No features are looked up; columns are taken by name, others ignored. Raises UnknownObject, SchemaMismatch.
         """
-        return self._answering.score(name, as_table(data, "the table to score"))
+        return self._answering.score(name, data)
 
     def model_metadata(self, name: str) -> dict[str, Any]:
         """A deployment's model in the words of the Open Inference Protocol v2. Raises UnknownObject."""

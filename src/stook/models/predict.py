@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from stook.core.arrow import conform, to_arrow
-from stook.core.dtypes import Float32, Timestamp
+from stook.core.arrow import as_table, conform, to_arrow
+from stook.core.dtypes import Timestamp
 from stook.core.errors import (
     REASON_LENGTH_MAX,
     CorruptStore,
@@ -31,6 +30,7 @@ from stook.core.errors import (
 )
 from stook.core.instants import to_datetime, to_us
 from stook.core.predictions import PredictResult
+from stook.core.pythonic import NotOfType, column_of
 from stook.models import packaging
 from stook.models.usercode import is_interrupt, told
 
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from stook.models.releases import Release
 
 LOADED_MODELS_MAX: Final = 8
-_SEQUENCES: Final = (list, tuple, np.ndarray, pa.Array, pa.ChunkedArray)
+_SEQUENCES: Final = (list, tuple, pa.Array, pa.ChunkedArray)
+_COLUMN_HINT: Final = "give one value for all rows, or a list with one for each"
 
 
 class Predictors:
@@ -128,7 +129,7 @@ def predict(
 
     Raises as `assemble` does; SchemaMismatch also when the model refuses the inputs.
     """
-    table = assemble(release, online, request or {})
+    table = assemble(release, online, {} if request is None else request)
     return PredictResult(answer(release, predictor, table), release.id, online)
 
 
@@ -187,7 +188,13 @@ def assemble(release: Release, online: OnlineResult | None, request: Mapping[str
 
 def _check_names(release: Release, online: OnlineResult | None, request: Mapping[str, Any]) -> None:
     wanted = [column.name for column in release.request_inputs]
+    if not isinstance(request, Mapping):
+        raise InvalidArgument(
+            f"the request is a {type(request).__name__}, not values by name", hint='request={"speed": 0.5}'
+        )
     for name in request:
+        if not isinstance(name, str):
+            raise InvalidArgument(f"request value {name!r} has no name of text", hint='request={"speed": 0.5}')
         if name in release.looked_up:
             raise InvalidArgument(
                 f"release {release.id!r} looks {name!r} up itself", hint="leave it out of the request"
@@ -222,13 +229,16 @@ def _row_count(release: Release, online: OnlineResult | None, request: Mapping[s
         if length != rows:
             raise InvalidArgument(
                 f"request value {name!r} of release {release.id!r} has {length} values for {rows} rows",
-                hint="give one value for all rows, or a list with one for each",
+                hint=_COLUMN_HINT,
             )
     return rows
 
 
 def _is_column(values: Any) -> bool:
-    return isinstance(values, _SEQUENCES) or (hasattr(values, "to_numpy") and not isinstance(values, pa.Scalar))
+    """Whether it has one value a row; an array without dimensions and pandas' Timestamp are one value."""
+    if isinstance(values, np.ndarray):
+        return values.ndim > 0
+    return isinstance(values, _SEQUENCES) or (hasattr(values, "to_numpy") and hasattr(values, "__len__"))
 
 
 def _looked_up(values: Any, dtype: Any, column: Column, release_id: str) -> pa.ChunkedArray:
@@ -245,14 +255,13 @@ def _looked_up(values: Any, dtype: Any, column: Column, release_id: str) -> pa.C
 
 def _requested(values: Any, column: Column, rows: int) -> pa.ChunkedArray:
     what = f"request value {column.name!r}"
-    if isinstance(values, pa.Array | pa.ChunkedArray):
-        return _exactly(values, column, what)
-    if hasattr(values, "to_numpy"):
-        values = values.to_numpy()
-    if not _is_column(values):
-        one = _one_column([values], column, what)
-        return pa.chunked_array([pa.repeat(one.combine_chunks()[0], rows)], one.type)
-    return _one_column(values, column, what)
+    if _is_column(values):
+        return _column(values, column, what)
+    if isinstance(values, pa.Scalar):
+        one = _exactly(pa.repeat(values, 1), column, what)
+    else:
+        one = _of_python([values[()] if isinstance(values, np.ndarray) else values], column, what)
+    return one.take(pa.array(np.zeros(rows, np.int64)))
 
 
 def _exactly(values: pa.Array | pa.ChunkedArray, column: Column, what: str) -> pa.ChunkedArray:
@@ -261,25 +270,30 @@ def _exactly(values: pa.Array | pa.ChunkedArray, column: Column, what: str) -> p
     return conform(values, column.dtype, what)
 
 
-def _one_column(values: Any, column: Column, what: str) -> pa.ChunkedArray:
-    """Values given in Python or NumPy, exactly in the input's type; only Python floats may round, to Float32, as
-    Python has no such type."""
-    python = not isinstance(values, np.ndarray)
-    if column.dtype == Timestamp and python:
+def _column(values: Any, column: Column, what: str) -> pa.ChunkedArray:
+    """One value a row, exactly in the input's type; typed columns say themselves what they are."""
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return _exactly(values, column, what)
+    if isinstance(values, list | tuple):
+        return _of_python(values, column, what)
+    if (dimensions := getattr(values, "ndim", 1)) != 1:
+        raise SchemaMismatch(f"{what} is a {type(values).__name__} of {dimensions} dimensions", hint=_COLUMN_HINT)
+    try:
+        typed = as_table({column.name: values}, what, [column]).column(0)
+    except SchemaMismatch as error:
+        raise SchemaMismatch(error.message, hint=_COLUMN_HINT) from None
+    return _exactly(typed, column, what)
+
+
+def _of_python(values: Sequence[Any], column: Column, what: str) -> pa.ChunkedArray:
+    """Python values, exactly in the input's type; only Python floats may round, to Float32, as Python has no such type."""
+    dtype = column.dtype
+    if dtype == Timestamp:
         values = [to_datetime(to_us(value, what)) if isinstance(value, str) else value for value in values]
     try:
-        array = pa.array(values)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        array = _typed(values, column, what)  # numbers beyond int64, or of several kinds
-    if column.dtype == Float32 and python and pa.types.is_float64(array.type):
-        narrow = array.cast(pa.float32(), safe=False)
-        if not pc.any(pc.and_(pc.is_inf(narrow), pc.is_finite(array)), min_count=0).as_py():
-            array = narrow
+        array = column_of(values, dtype, to_arrow(dtype))
+    except NotOfType as error:
+        raise SchemaMismatch(f"{what}: {error}", hint="mend the value") from None
+    except (pa.ArrowException, TypeError, ValueError, OverflowError, KeyError) as error:
+        raise SchemaMismatch(f"{what} is not all {dtype}: {first_line(error)}", hint="mend the value") from None
     return _exactly(array, column, what)
-
-
-def _typed(values: Any, column: Column, what: str) -> pa.Array:
-    try:
-        return pa.array(values, to_arrow(column.dtype))
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise SchemaMismatch(f"{what} is not all {column.dtype}: {first_line(error)}", hint="mend the value") from None

@@ -7,12 +7,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -132,13 +133,23 @@ NOON = datetime(2013, 10, 15, 12, tzinfo=UTC)
         (dtypes.Decimal(5, 2), Decimal("1.5"), Decimal("1.50")),
         (dtypes.Struct({"a": dtypes.Int64}), {"a": 1}, {"a": 1}),
         (dtypes.Int64, pa.scalar(5), 5),
+        (dtypes.Timestamp, pd.Timestamp("2013-10-15T12:00", tz="UTC"), NOON),
+        (dtypes.Timestamp, pd.Timestamp("2013-10-15T14:00", tz="Europe/Oslo"), NOON),
+        (dtypes.Timestamp, np.datetime64("2013-10-15T12:00:00"), NOON),
+        (dtypes.Timestamp, pd.NaT, None),
+        (dtypes.Float64, pd.NA, None),
+        (dtypes.Float64, np.array(5.0), 5.0),
+        (dtypes.Int64, np.array(5), 5),
+        (dtypes.Struct({"a": dtypes.Int64, "b": dtypes.String}), {"a": None}, {"a": None, "b": None}),
+        (dtypes.Map(dtypes.String, dtypes.Int64), {"a": 1}, [("a", 1)]),
     ],
 )
 def test_one_value_serves_all_rows(made: Release, dtype: Any, value: Any, expected: Any) -> None:
     two = takes(made, Column("x", dtype), Column("rows", dtypes.Int64))
     table = assemble(two, None, {"x": value, "rows": [0, 0]})
     assert table["x"].to_pylist() == [expected, expected]
-    listed = assemble(two, None, {"x": [value, None], "rows": [0, 0]}) if not isinstance(value, pa.Scalar) else None
+    alone = isinstance(value, pa.Scalar | np.ndarray)
+    listed = None if alone else assemble(two, None, {"x": [value, None], "rows": [0, 0]})
     assert listed is None or listed["x"].to_pylist() == [expected, None]
 
 
@@ -151,8 +162,49 @@ def test_columns_of_many_kinds(made: Release, values: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("dtype", "values", "expected"),
+    [
+        (dtypes.Array(dtypes.Int64), [[]], [[]]),
+        (dtypes.Array(dtypes.Int64), [[1, None], None], [[1, None], None]),
+        (dtypes.Vector(dtypes.Float32, 2), [[0.1, 2]], [[float(np.float32(0.1)), 2.0]]),
+        (dtypes.Struct({"a": dtypes.Int64}), [{"a": None}], [{"a": None}]),
+        (dtypes.Timestamp, [pd.Timestamp("2013-10-15T12:00", tz="UTC"), "2013-10-15T12:00:00Z", pd.NaT], [NOON, NOON, None]),
+        (dtypes.Timestamp, pd.Series(pd.to_datetime(["2013-10-15T12:00Z"])), [NOON]),
+        (dtypes.Int64, pd.Series([1, None], dtype="Int64"), [1, None]),
+        (dtypes.Decimal(5, 2), pd.Series([Decimal("1.5"), None]), [Decimal("1.50"), None]),
+        (dtypes.String, pl.Series(["a", None]), ["a", None]),
+        (dtypes.String, pd.Series(["a", "a"]).astype("category"), ["a", "a"]),
+        (dtypes.UInt64, [2**64 - 1, 1], [2**64 - 1, 1]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_columns_mean_what_the_input_is(made: Release, dtype: Any, values: Any, expected: Any) -> None:
+    assert assemble(takes(made, Column("x", dtype)), None, {"x": values})["x"].to_pylist() == expected
+
+
+def test_a_request_has_values_by_names_of_text(made: Release) -> None:
+    one = takes(made, Column("x", dtypes.Int64))
+    for request in ([1], {1}, "x", 5, []):
+        with pytest.raises(InvalidArgument, match=f"the request is a {type(request).__name__}, not values by name"):
+            predict(one, Raises(ValueError()), request=request)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="request value 1 has no name of text"):
+        assemble(one, None, {"x": 1, 1: 2})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
     ("dtype", "value"),
     [
+        (dtypes.Timestamp, pd.Timestamp("2024-01-01T00:00:00.000000999", tz="UTC")),
+        (dtypes.Timestamp, date(2024, 1, 1)),
+        (dtypes.Time, time(1, tzinfo=UTC)),
+        (dtypes.Date, NOON),
+        (dtypes.Vector(dtypes.Float64, 2), [1, True]),
+        (dtypes.Array(dtypes.Int64), [1.5]),
+        (dtypes.Array(dtypes.Int64), {1, 2}),
+        (dtypes.Int64, np.array([[1, 2]])),
+        (dtypes.Int64, pd.DataFrame({"a": [1]})),
+        (dtypes.Int64, pl.DataFrame({"a": [1]})),
+        (dtypes.Int64, pd.Timestamp("2024-01-01", tz="UTC")),
         (dtypes.Int64, 1.5),
         (dtypes.Int64, "1"),
         (dtypes.Int64, True),
@@ -177,8 +229,9 @@ def test_columns_of_many_kinds(made: Release, values: Any) -> None:
     ids=repr,
 )
 def test_values_not_exactly_of_the_type_are_refused(made: Release, dtype: Any, value: Any) -> None:
-    with pytest.raises(SchemaMismatch, match="request value 'x'"):
-        assemble(takes(made, Column("x", dtype)), None, {"x": value})
+    for values in (value, [value]):
+        with pytest.raises(SchemaMismatch, match="request value 'x'"):
+            assemble(takes(made, Column("x", dtype)), None, {"x": values})
 
 
 def test_a_widened_features_value_is_checked_when_it_comes(made: Release) -> None:
