@@ -10,6 +10,8 @@ import os
 import sqlite3
 import subprocess
 import sys
+from datetime import date, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+import stook
 from stook.edge.cli.main import cli
 
 
@@ -330,6 +333,69 @@ def test_a_pushed_csv_tells_nothing_from_quoted_nothing(tmp_path: Path) -> None:
     assert run("-C", tmp_path, "push", "v", tmp_path / "rows.csv").exit_code == 0
     found = answer("-C", tmp_path, "get-online-features", "-f", "v:w", "-f", "v:n", "-e", "id=1,2,3")
     assert found["values"] == {"id": [1, 2, 3], "w": [None, "", "NA"], "n": [None, 2, 3]}
+
+
+TYPED = {
+    "w": "2024-01-01",
+    "t": "12:30:00.000001",
+    "d": "1.50",
+    "b": "aé",
+    "i": "9007199254740993",
+    "f": "0.1",
+    "s": "007",
+}
+TYPED_JSON = {"w": "2024-01-01", "t": "12:30:00.000001", "d": "1.50", "b": "YcOp", "i": 2**53 + 1, "f": 0.1, "s": "007"}
+
+
+@pytest.fixture
+def echo(tmp_path: Path) -> Path:
+    """A project whose deployment `m` answers its inputs of many types, as text."""
+    (tmp_path / "stook.toml").write_text('[project]\nname = "p"\n[serve]\nallow_pickle = true\n')
+    rows = {
+        "w": [date(2024, 1, 1)], "t": [time(1)], "d": pa.array([Decimal("1.50")], pa.decimal128(5, 2)), "b": [b"a"],
+        "i": [1], "f": [0.5], "s": ["a"],
+    }  # fmt: skip
+    with stook.open(tmp_path) as p:
+        data = pa.table({**rows, "y": [0]})
+        run = p.train(
+            "m", lambda d, ps, r: lambda t: [str(x) for x in t.to_pylist()], data=data, label="y", allow_pickle=True
+        )
+        p.deploy("m", p.release("m", run))
+    return tmp_path
+
+
+def test_inputs_of_a_prediction_are_read_as_what_they_are(echo: Path) -> None:
+    expected = {
+        "w": date(2024, 1, 1), "t": time(12, 30, 0, 1), "d": Decimal("1.50"), "b": "aé".encode(), "i": 2**53 + 1, "f": 0.1,
+        "s": "007",
+    }  # fmt: skip
+    words = [word for name, text in TYPED.items() for word in ("-r", f"{name}={text}")]
+    assert answer("-C", echo, "predict", "m", *words)["predictions"] == [str(expected)]
+    assert answer("-C", echo, "predict", "m", "--request-json", json.dumps(TYPED_JSON))["predictions"] == [
+        str(expected)
+    ]
+    two = {**TYPED_JSON, "w": ["2024-01-01", None], "f": "NaN"}
+    said = answer("-C", echo, "predict", "m", "--request-json", json.dumps(two))["predictions"]
+    assert len(said) == 2 and "'w': None" in said[1] and "'f': nan" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--request-json", "[1]"), "it is no JSON object"),
+        (("--request-json", "5"), "it is no JSON object"),
+        (("--request-json", "[" * 100_000), "not JSON"),
+        (("--request-json", '{"w": 5}'), "request value 'w' is 5 in row 0, not date"),
+        (("--request-json", json.dumps({**TYPED_JSON, "wat": 1})), "takes no request value 'wat'"),
+        (("-r", "w=soon"), "request value 'w' is 'soon' in row 0, not exactly date"),
+        (("-r", "d=1.555"), "request value 'd' holds a text that is not exactly decimal(5, 2)"),
+        (("-r", "wat=1"), "takes no request value 'wat'"),
+        (("-r", "w"), "'w' is not NAME=VALUE"),
+    ],
+    ids=str,
+)
+def test_a_wrong_request_of_a_prediction_is_told(echo: Path, words: Any, says: str) -> None:
+    assert says in " ".join(refusal("-C", echo, "predict", "m", *words).split())
 
 
 BIG = 2**63

@@ -139,6 +139,10 @@ def make_project(root: Path, *, serve_lines: str = "", deploy: bool = False) -> 
         if deploy:
             run = p.train("late", fit, data=training(), label="late", allow_pickle=True)
             p.deploy("late", p.release("late", run, features=ranking))
+            vectors = pa.array([[1.0, 2.0]] * 2, pa.list_(pa.float64(), 2))
+            data = pa.table({"how": ["well", "well"], "v": vectors, "y": [0, 1]})
+            run = p.train("odd", lambda data, params, run: misbehave, data=data, label="y", allow_pickle=True)
+            p.deploy("odd", p.release("odd", run))
     return root
 
 
@@ -156,6 +160,26 @@ def fit(data: pa.Table, params: dict[str, Any], run: Any) -> Any:
         return (table.column("trips").to_numpy() > 150).astype(int)
 
     return threshold
+
+
+class Unshowable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def misbehave(table: pa.Table) -> Any:
+    """A model that does as it is told: its inputs back, null for a negative one, or an end of many kinds."""
+    ends = {
+        "exit": SystemExit(3), "interrupt": KeyboardInterrupt(), "close": GeneratorExit(),
+        "surrogate": ValueError("\ud800"), "unshowable": Unshowable(),
+    }  # fmt: skip
+    how = table["how"][0].as_py()
+    if how in ends:
+        raise ends[how]
+    vectors = table["v"].to_pylist()
+    return set(range(table.num_rows)) if how == "set" else pa.array(
+        [v if v[0] >= 0 else None for v in vectors], pa.list_(pa.float64(), 2)
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -366,6 +390,33 @@ def test_the_open_inference_protocol(web: httpx.Client) -> None:
     assert answer.status_code == 200, answer.text
     assert answer.json()["outputs"][0]["data"] == [0, 1]
     error_of(web.post("/v2/models/late/infer", json={"inputs": []}), 400)
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("exit", "SystemExit: 3"),
+        ("interrupt", "KeyboardInterrupt"),
+        ("close", "GeneratorExit"),
+        ("surrogate", "ValueError: \\ud800"),
+        ("unshowable", "its text cannot be shown"),
+        ("set", "answered a set"),
+    ],
+)
+def test_however_a_model_ends_the_server_says_so(web: httpx.Client, how: str, says: str) -> None:
+    error = error_of(web.post("/predict/odd", json={"request": {"how": how, "v": [[1, 2]]}}), 422)
+    assert says in error["message"]
+
+
+def test_vectors_over_the_open_inference_protocol(web: httpx.Client) -> None:
+    how = {"name": "how", "datatype": "BYTES", "shape": [3], "data": ["well"] * 3}
+    v = {"name": "v", "datatype": "FP64", "shape": [3, 2], "data": [1, 2, -1, 0, 5, 6]}
+    answer = web.post("/v2/models/odd/infer", json={"inputs": [how, v]})
+    assert answer.status_code == 200, answer.text
+    found = answer.json()["outputs"][0]
+    assert (found["shape"], found["data"]) == ([3, 2], [1, 2, None, None, 5, 6])
+    whole = {"name": "all", "datatype": "FP64", "shape": [1, 2], "data": [1, 2]}
+    assert "rows, 3" in error_of(web.post("/v2/models/odd/infer", json={"inputs": [whole]}), 400)["hint"]
 
 
 # --- mistakes ------------------------------------------------------------------------------------------------------

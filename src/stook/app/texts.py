@@ -1,4 +1,4 @@
-"""Text typed on a command line, in the types of the keys it names.
+"""Text typed on a command line, in the types of the keys and inputs it names.
 
 It is a file of its own because only people type keys; programs bring typed values, which are never converted.
 The command line calls it. It must never guess: what is not exactly a value of the type is refused.
@@ -42,6 +42,23 @@ def typed_columns(keys: Sequence[Column], columns: Mapping[str, Sequence[str]]) 
                 pa.chunked_array([pa.array(list(texts), pa.string())]), dtype, f"join key {name!r}"
             )
             typed[name] = column.combine_chunks()
+    return typed
+
+
+def typed_request(inputs: Sequence[Column], texts: Mapping[str, str]) -> dict[str, Any]:
+    """Values for a model's inputs, each for all rows. An empty text is null, but for text and bytes.
+
+    Names that are no inputs stay text, for the model room to refuse. Raises SchemaMismatch naming input, text and type.
+
+    >>> from stook.core.dtypes import Date
+    >>> typed_request([Column("day", Date)], {"day": "2024-01-01"})
+    {'day': datetime.date(2024, 1, 1)}
+    """
+    types = {c.name: c.dtype for c in inputs}
+    typed: dict[str, Any] = dict(texts)
+    for name in types.keys() & texts.keys():
+        column = pa.chunked_array([pa.array([texts[name]], pa.string())])
+        typed[name] = declared_column(column, types[name], f"request value {name!r}")[0].as_py()
     return typed
 
 

@@ -1,12 +1,13 @@
 """Columns of JSON values as Python values and Arrow arrays, by logical type.
 
 It is a file of its own because JSON comes in by requests and by files, and must mean the same in both; `core.jsontypes`,
-which says what one value means, must need no Arrow. The HTTP face and the reader of JSON lines call it. It must never
+which says what one value means, must need no Arrow. The faces and the reader of JSON lines call it. It must never
 round, nor take a value of one type for one of another.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from stook.core.dtypes import Array, Decimal, DType, Map, Struct, Vector
 from stook.core.errors import SchemaMismatch
 from stook.core.jsontypes import REFUSALS, reader
 from stook.core.pythonic import column_of
+from stook.core.specs import Column
 
 SHOWN_BITS_MAX: Final = 256
 
@@ -46,6 +48,29 @@ def column_from_json(cells: list[Any], dtype: DType, what: str, *, int64_text: b
     if isinstance(dtype, Array | Vector | Struct | Map):
         return _nested_array(converted, dtype, what)
     return converted
+
+
+def request_from_json(
+    values: Mapping[str, Any], inputs: Iterable[Column], *, int64_text: bool = False
+) -> dict[str, Any]:
+    """A prediction's request values in the types of the model's inputs, each one for all rows or a list with one for each.
+
+    Names that are no inputs stay as they are, for the model room to refuse. Raises SchemaMismatch naming value and row.
+
+    >>> request_from_json({"day": "2024-01-01"}, [Column("day", dtypes.Date)])
+    {'day': datetime.date(2024, 1, 1)}
+    """
+    types = {column.name: column.dtype for column in inputs}
+    typed = {}
+    for name, value in values.items():
+        if name not in types or value is None:
+            typed[name] = value
+            continue
+        cells = value if isinstance(value, list) else [value]
+        column = column_from_json(cells, types[name], f"request value {name!r}", int64_text=int64_text)
+        one = column[0].as_py() if isinstance(column, pa.Array) and len(column) else None
+        typed[name] = column if isinstance(value, list) else one if isinstance(column, pa.Array) else column[0]
+    return typed
 
 
 def table_column(cells: list[Any], dtype: DType, what: str) -> Any:

@@ -17,16 +17,26 @@ from stook.edge.cli.session import Session, as_rows, command, parse_entities
 group = click.Group("learning")
 
 
-def _pairs(pairs: tuple[str, ...], option: str) -> dict[str, Any]:
-    from stook.app.texts import parse_parameter  # start-up time: Arrow loads with it
-
+def _pairs(pairs: tuple[str, ...], option: str) -> dict[str, str]:
     parsed = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name:
             raise click.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint=option)
-        parsed[name] = parse_parameter(text)
+        parsed[name] = text
     return parsed
+
+
+def _json_object(text: str | None, option: str) -> dict[str, Any]:
+    if not text:
+        return {}
+    try:
+        found = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise click.BadParameter(f"not JSON: {error}", param_hint=option) from None
+    if not isinstance(found, dict):
+        raise click.BadParameter(f'it is no JSON object, such as {{"speed": 0.5}}: {text[:80]}', param_hint=option)
+    return found
 
 
 @command(group, "train")
@@ -41,6 +51,7 @@ def train(
 ) -> None:
     """Train model NAME on a saved dataset and record the run."""
     from stook.app.code import load_function  # start-up time: only this command needs it
+    from stook.app.texts import parse_parameter  # start-up time: Arrow loads with it
 
     with session.platform() as platform:
         function = load_function(fit, session.project)
@@ -49,7 +60,7 @@ def train(
             function,
             data=platform.dataset(dataset),
             label=label,
-            params=_pairs(params, "-p"),
+            params={param: parse_parameter(text) for param, text in _pairs(params, "-p").items()},
             allow_pickle=allow_pickle,
         )
     lines = [f"run {run.id}: {run.status}"] + [f"  {metric} {value:.6g}" for metric, value in run.metrics.items()]
@@ -100,8 +111,15 @@ def rollback(session: Session, name: str) -> None:
 @command(group, "predict")
 @click.argument("name")
 @ENTITIES
-@click.option("-r", "--request", "requests", multiple=True, metavar="NAME=VALUE", help="An input that is no feature.")
-@click.option("--request-json", metavar="JSON", help="The same as a JSON object.")
+@click.option(
+    "-r",
+    "--request",
+    "requests",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An input that is no feature, for all rows.",
+)
+@click.option("--request-json", metavar="JSON", help="The same as a JSON object, written as over HTTP.")
 @click.option("--allow-pickle", is_flag=True, default=None, help="Let a release stored as a pickle answer.")
 @CLOCK
 def predict(
@@ -114,16 +132,14 @@ def predict(
     clock: str | None,
 ) -> None:
     """Ask deployment NAME for predictions."""
-    from stook.app.texts import typed_columns  # start-up time: Arrow loads with it
+    from stook.app.texts import typed_columns, typed_request  # start-up time: Arrow loads with it
+    from stook.core.jsoncolumns import request_from_json  # start-up time: with the line above
 
-    try:
-        request = json.loads(request_json) if request_json else {}
-    except json.JSONDecodeError as error:
-        raise click.BadParameter(f"not JSON: {error}", param_hint="--request-json") from None
-    request |= _pairs(requests, "-r")
+    spelled, texts = _json_object(request_json, "--request-json"), _pairs(requests, "-r")
     with session.platform(clock) as platform:
-        keys = platform.prediction_keys(name)
+        keys, inputs = platform.prediction_keys(name), platform.prediction_inputs(name)
         typed = typed_columns(keys, parse_entities(entities)) if entities else None
+        request = {**request_from_json(spelled, inputs, int64_text=True), **typed_request(inputs, texts)}
         result = platform.predict(name, entities=typed, request=request, allow_pickle=allow_pickle)
     if session.as_json:
         session.answer(result.to_dict(), "")

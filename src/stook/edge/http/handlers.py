@@ -21,7 +21,7 @@ from stook.core.arrow import from_arrow
 from stook.core.dtypes import DType
 from stook.core.errors import InvalidArgument, TooLarge
 from stook.core.instants import to_rfc3339
-from stook.core.jsoncolumns import check_width, column_from_json, table_column
+from stook.core.jsoncolumns import check_width, column_from_json, request_from_json, table_column
 from stook.core.predictions import PredictResult
 from stook.core.results import OnlineResult
 from stook.core.specs import Column
@@ -300,26 +300,12 @@ def _predict(door: Door, deployment: str, message: PredictRequest, arrow: bool) 
     text = message.int64 == "string"
     keys = door.platform.prediction_keys(deployment)
     entities, rows = _keys(message.entities, message.entity_rows, keys, text)
-    request = message.request and _typed(door, deployment, message.request, text)
+    inputs = door.platform.prediction_inputs(deployment)
+    request = message.request and request_from_json(message.request, inputs, int64_text=text)
     result = door.platform.predict(deployment, entities=entities, entity_rows=rows, request=request)
     if result.online is not None:
         metrics.count_values(result.online)
     return prediction_arrow(result) if arrow else prediction_json(result, int64_text=text, types=message.types)
-
-
-def _typed(door: Door, deployment: str, request: dict[str, Any], text: bool) -> dict[str, Any]:
-    """The request's values in the types of the model's inputs; names that are no inputs are left for it to refuse."""
-    inputs = {column.name: column.dtype for column in door.platform.prediction_inputs(deployment)}
-    typed = {}
-    for name, value in request.items():
-        if name not in inputs or value is None:
-            typed[name] = value
-            continue
-        cells = value if isinstance(value, list) else [value]
-        column = column_from_json(cells, inputs[name], f"request value {name!r}", int64_text=text)
-        one = column[0].as_py() if isinstance(column, pa.Array) and len(column) else None
-        typed[name] = column if isinstance(value, list) else one if isinstance(column, pa.Array) else column[0]
-    return typed
 
 
 def _prediction_type(result: PredictResult) -> DType | None:
