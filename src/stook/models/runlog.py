@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from stook.core.errors import InvalidArgument
+from stook.core.jsontypes import spell_float
 from stook.models import matrix
 
 if TYPE_CHECKING:
@@ -50,10 +51,11 @@ class _Series:
         self.logged += 1
 
     def to_spec(self) -> JsonObject:
-        """Steps, values and times as columns, ending with the last point."""
-        points = self.points if self.points[-1] == self.last else [*self.points, self.last]
+        """Steps, values and times as columns, ending with the last point; "NaN" where a value is none, and so on."""
+        points = self.points if self.points[-1] is self.last else [*self.points, self.last]
         steps, values, times = zip(*points, strict=True)
-        return {"steps": list(steps), "values": list(values), "times_us": list(times), "logged": self.logged}
+        spelled = list(map(spell_float, values))
+        return {"steps": list(steps), "values": spelled, "times_us": list(times), "logged": self.logged}
 
 
 class ActiveRun:
@@ -72,15 +74,15 @@ class ActiveRun:
         self._closed = False
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Records finite numbers by name; `step` counts up from 0 by itself when left out.
+        """Records numbers by name; `step` counts up from 0 by itself when left out.
 
-        The last value is always kept. Of the history at most POINTS_PER_METRIC_MAX points a metric are, evenly
+        NaN and the infinities are recorded as such: a loss that diverges is what a run should tell. The last value is always kept. Of the history at most POINTS_PER_METRIC_MAX points a metric are, evenly
         thinned, over at most METRICS_MAX metrics. It is written when the run ends. Raises InvalidArgument.
         """
         self._check_open()
         if step is not None and (isinstance(step, bool) or not isinstance(step, int)):
             raise InvalidArgument(f"step is {step!r}, not a whole number", hint="run.log_metrics({...}, step=3)")
-        checked = {self._metric_name(name): _finite(name, value) for name, value in metrics.items()}
+        checked = {self._metric_name(name): _number(name, value) for name, value in metrics.items()}
         now_us = self._clock.now_us()
         for name, value in checked.items():
             series = self._series.setdefault(name, _Series())
@@ -134,11 +136,13 @@ class ActiveRun:
         return name
 
 
-def _finite(name: str, value: Any) -> float:
-    number = value.item() if hasattr(value, "item") else value  # NumPy scalars
-    if isinstance(number, int | float) and not isinstance(number, bool) and abs(number) <= FLOAT_MAX:
+def _number(name: str, value: Any) -> float:
+    number = value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value  # NumPy scalars
+    if isinstance(number, float) or (
+        isinstance(number, int) and not isinstance(number, bool) and abs(number) <= FLOAT_MAX
+    ):
         return float(number)
-    raise InvalidArgument(f"metric {name!r} is {value!r}, not a finite number", hint="log a number, or leave it out")
+    raise InvalidArgument(f"metric {name!r} is {number!r}, not a number", hint="log a number, or leave it out")
 
 
 def json_value(value: Any) -> Any:

@@ -16,6 +16,7 @@ from stook.core import dtypes
 from stook.core.arrow import from_arrow, require_columns
 from stook.core.dtypes import DType
 from stook.core.errors import InvalidArgument, InvalidDefinition, SchemaMismatch, StookError
+from stook.core.jsontypes import NON_FINITE, spell_float
 from stook.core.names import check_name
 from stook.core.ports.records import Put, Record
 from stook.core.specs import Column, columns_from_spec, columns_to_spec
@@ -58,7 +59,8 @@ class TrainingData:
 class Run:
     """One training, as recorded. `id` is `<model>-<n>`.
 
-    `metrics` are the last values, `history` every kept point (see `ActiveRun.log_metrics`). `outputs` maps each
+    `metrics` are the last values, `history` every kept point (see `ActiveRun.log_metrics`), as JSON, where a value may be
+    "NaN", "Infinity" or "-Infinity". `outputs` maps each
     method the model answers to the type of one prediction. `artefact` is None unless the run finished; `error`
     says why it failed. Times are microseconds since the epoch, UTC.
     """
@@ -92,7 +94,7 @@ class Run:
             "code": self.code,
             "environment": self.environment,
             "started_us": self.started_us,
-            "metrics": self.metrics,
+            "metrics": {name: spell_float(value) for name, value in self.metrics.items()},
             "history": self.history,
             "outputs": [[name, dtype.to_spec()] for name, dtype in self.outputs],
             "artefact": None if self.artefact is None else self.artefact.to_spec(),
@@ -106,6 +108,7 @@ class Run:
         plain = dict(spec)
         plain["inputs"] = columns_from_spec(spec["inputs"])
         plain["outputs"] = tuple((name, dtypes.from_spec(dtype)) for name, dtype in spec["outputs"])
+        plain["metrics"] = {name: NON_FINITE.get(value, value) for name, value in spec["metrics"].items()}
         plain["artefact"] = None if spec["artefact"] is None else Artefact.from_spec(spec["artefact"])
         return Run(id=run_id, **plain)
 
