@@ -142,6 +142,8 @@ def test_train_release_deploy_predict_rollback(project: Path) -> None:
         (("generations", "activate", "driver_stats", "7"), "has no generation 7"),
         (("predict", "nothing", "-e", "driver_id=1"), "there is no deployment 'nothing'"),
         (("feature-views", "describe", "driver_stat"), "did you mean 'driver_stats'"),
+        (("releases", "describe", "trip-1"), "there is no release yet"),
+        (("deployments", "describe", "trip"), "there is no deployment yet"),
         (("get-historical-features", "data/labels.parquet", "-f", "ranking"), "give -o FILE or --save NAME"),
         (
             ("get-historical-features", "data/labels.parquet", "-f", "ranking", "-o", "nowhere/x.parquet"),

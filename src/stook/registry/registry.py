@@ -118,7 +118,9 @@ class Registry:
         """The stored record. Raises UnknownObject with near names."""
         if (record := self.records.get(kind, name)) is None:
             known = [r.name for r in self.records.list(kind)]
-            raise UnknownObject(f"there is no {kind} {name!r}", hint=did_you_mean(name, known))
+            # datasets, runs, releases and deployments are not defined in files, so that apply would not mend it
+            mend = did_you_mean(name, known) if known or kind in DECLARED else f"there is no {kind} yet"
+            raise UnknownObject(f"there is no {kind} {name!r}", hint=mend)
         return record
 
     def list(self, kind: str) -> list[Record]:
