@@ -257,6 +257,8 @@ def _column(tensor: _Tensor, column: Column) -> pa.ChunkedArray:
         elif tensor.datatype != "BYTES" and any(isinstance(value, float) for value in data):
             raise TypeError("not all are whole numbers")
         array = pa.array(data, _ARROW[tensor.datatype])
+        if tensor.datatype == "FP32" and _infinities(array) > sum(value in (math.inf, -math.inf) for value in data):
+            raise TypeError("a number is beyond it")
         if tensor.datatype == "BYTES":
             array = _of_text(array, column.dtype, what)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
@@ -267,6 +269,10 @@ def _column(tensor: _Tensor, column: Column) -> pa.ChunkedArray:
         flat = conform(array, column.dtype.element, what).combine_chunks()
         array = pa.FixedSizeListArray.from_arrays(flat, column.dtype.length)
     return conform(array, column.dtype, what)
+
+
+def _infinities(array: pa.Array) -> int:
+    return pc.sum(pc.is_inf(array)).as_py() or 0
 
 
 def _of_text(text: pa.Array, dtype: DType, what: str) -> pa.Array:

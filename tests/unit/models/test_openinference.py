@@ -119,6 +119,8 @@ def test_text_forms_of_what_json_lacks() -> None:
     assert [str(v) for v in table["t"].to_pylist()] == ["2013-10-15 12:00:00+00:00", "None"]
     assert [str(v) for v in table["d"].to_pylist()] == ["2013-10-15", "None"]
     assert [str(v) for v in table["w"].to_pylist()] == ["12:30:00.000001", "None"]
+    single = parse_infer(made(SPEED), body(tensor("speed", ["-Infinity", 0.5, None], "FP32"))).table["speed"]
+    assert single.to_pylist() == [-math.inf, 0.5, None]
     assert math.isnan(parse_infer(made(SPEED), body(tensor("speed", ["NaN"]))).table["speed"][0].as_py())
 
 
@@ -178,6 +180,8 @@ def test_wrong_requests_are_refused(request_body: Any, message: str) -> None:
         ("FP64", dtypes.Float64, True),
         ("FP64", dtypes.Float64, [1]),
         ("FP64", dtypes.Int64, 1.5),
+        ("FP32", dtypes.Float32, 1e300),
+        ("FP32", dtypes.Float64, -1e300),
         ("INT64", dtypes.Int64, 1.0),
         ("INT64", dtypes.Int64, "1"),
         ("INT64", dtypes.Int64, True),
