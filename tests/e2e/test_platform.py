@@ -38,12 +38,14 @@ from stook import (
 )
 from stook.app.doctor import examine
 from stook.core.errors import (
+    Conflict,
     CorruptStore,
     IncompatibleChange,
     InvalidArgument,
     SchemaMismatch,
     TooLarge,
     UnknownFeature,
+    UnknownObject,
 )
 
 NOON = datetime(2024, 1, 10, 12, tzinfo=UTC)
@@ -626,3 +628,63 @@ def test_a_deleted_online_store_comes_back_from_history(root: Path) -> None:
         assert online(p, "stats:rate", 1, 2, 7, 8) == [None, None, None, 0.8]
         p.materialize_incremental(NOON)
         assert online(p, "stats:rate", 1, 2, 7, 8) == [0.2, 0.3, 0.7, 0.8]
+
+
+@pytest.fixture
+def seldom_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Platforms look at what others declared when they must only, however slow the machine is."""
+    monkeypatch.setattr("stook.registry.registry.REFRESH_AFTER_S", 3_600.0)
+
+
+@pytest.mark.usefixtures("seldom_looking")
+def test_what_goes_to_a_view_that_was_made_anew_elsewhere_is_not_acknowledged_and_lost(root: Path) -> None:
+    with at(root) as here, at(root) as there:
+        here.apply([clicks])
+        there._parts.catalogue(fresh=True)
+        for act in (
+            lambda: there.push("click", [{"driver_id": 1, "n": 2}]),
+            lambda: there.delete_rows("clicks", [1]),
+        ):
+            there.push("click", [{"driver_id": 1, "n": 1}])  # whoever acts next holds a fresh catalogue
+            here.delete("feature-view", "clicks")
+            here.apply([clicks])
+            with pytest.raises(Conflict, match="'clicks' was deleted, or deleted and made anew"):
+                act()
+            act()
+        there.push("click", [{"driver_id": 1, "n": 2}])
+        assert online(here, "clicks:n", 1) == [2]
+        here.delete("feature-view", "clicks")
+        with pytest.raises(Conflict, match="was deleted"):
+            there.push("click", [{"driver_id": 1, "n": 2}])
+        with pytest.raises(UnknownObject):
+            there.push("click", [{"driver_id": 1, "n": 2}])
+
+
+@pytest.mark.usefixtures("seldom_looking")
+def test_rows_of_definitions_that_came_a_moment_ago_are_read(root: Path) -> None:
+    wider = FeatureView(
+        "clicks", entities=[driver], schema=[*(clicks.schema or ()), Field("why", String)], source=clicks.source
+    )
+    with at(root) as here, at(root) as there:
+        here.apply([clicks])
+        here.push("click", [{"driver_id": 1, "n": 1}])
+        read = there.prepare(["clicks:n"])
+        run = there.train(
+            "m",
+            lambda *_: _Nothing(),
+            data=pa.table({"n": pa.array([1], pa.int32()), "y": [0]}),
+            label="y",
+            allow_pickle=True,
+        )
+        there.deploy("m", there.release("m", run, features=["clicks:n"]))
+        there.predict("m", entities={"driver_id": [1]}, allow_pickle=True)
+        assert read({"driver_id": [1]}).to_dict()["n"] == [1]
+        here.apply([wider])
+        here.push("click", [{"driver_id": 1, "n": 2, "why": "x"}])
+        assert there.predict("m", entities={"driver_id": [1]}, allow_pickle=True).features == {"n": [2]}
+        assert read({"driver_id": [1]}).to_dict()["n"] == [2]
+
+
+class _Nothing:
+    def predict(self, table: pa.Table) -> list[int]:
+        return [0] * table.num_rows

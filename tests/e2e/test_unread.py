@@ -15,7 +15,7 @@ import pytest
 import stook
 from stook import Entity, FeatureView, Field, Int64, PushSource
 from stook.backends.lmdb.keyvalue import LmdbKeyValue
-from stook.client.spelling import online_result, read_stream
+from stook.client.arrowform import online_result, read_stream
 from stook.core.errors import EngineUnavailable
 from stook.core.ports.keyvalue import UNREAD
 from stook.edge.http.door import Door

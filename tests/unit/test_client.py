@@ -213,7 +213,7 @@ def test_other_inputs_are_single_or_columns() -> None:
 TYPED = (
     Column("n", Int64), Column("x", stook.Float64), Column("s", stook.String), Column("b", stook.Bytes), Column("d", stook.Date),
     Column("t", stook.Time), Column("at", stook.Timestamp), Column("m", stook.Decimal(9, 2)),
-    Column("a", stook.Array(stook.Bytes)), Column("o", stook.Struct({"x": stook.Float64})), Column("k", stook.Map(stook.String, Int64)),
+    Column("a", stook.Array(stook.Bytes)), Column("f", stook.Array(stook.Float64)), Column("o", stook.Struct({"x": stook.Float64})), Column("k", stook.Map(stook.String, Int64)),
 )  # fmt: skip
 
 
@@ -222,6 +222,12 @@ TYPED = (
     [
         ("n", 2**63 - 1, 2**63 - 1),
         ("n", np.int64(7), 7),
+        ("n", 1.0, 1.0),
+        ("x", np.float32(0.5), 0.5),
+        ("f", np.array([1.0, 2.0], np.float32), [1.0, 2.0]),
+        ("f", [np.float64(1.5), None], [1.5, None]),
+        ("at", np.datetime64("2024-05-01T00:00:00"), "2024-05-01T00:00:00Z"),
+        ("at", pd.NaT, None),
         ("x", float("-inf"), "-Infinity"),
         ("x", 1, 1),
         ("s", "NaN", "NaN"),
@@ -250,6 +256,11 @@ def test_pushed_values_are_spelled_by_their_type(name: str, value: Any, sent: An
         ("s", b"ab"),
         ("n", float("nan")),
         ("n", datetime(2024, 5, 1)),
+        ("n", "1"),
+        ("f", bytearray(b"ab")),
+        ("f", ["1"]),
+        ("f", {1.0}),
+        ("at", np.datetime64(1_999, "ns")),
         ("x", "NaN"),  # would come as a number
         ("b", "YWI="),  # would come as other bytes
         ("d", "2024-05-01"),

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from stook.app.parts import Parts
 from stook.core.arrow import as_table, conform, require_columns
-from stook.core.errors import CallerError, IncompatibleChange, InvalidArgument, StookError, UnknownFeature
+from stook.core.errors import CallerError, Conflict, IncompatibleChange, InvalidArgument, StookError, UnknownFeature
 from stook.core.plans import ReadPlan
 from stook.core.predictions import PredictResult
 from stook.models import openinference
@@ -70,7 +70,13 @@ class Answering:
                 raise InvalidArgument(
                     f"deployment {name!r} looks features up, and no entities were given", hint=f"give entities: {keys}"
                 )
-            online = live.read.read(entities, entity_rows=entity_rows)
+            try:
+                online = live.read.read(entities, entity_rows=entity_rows)
+            except Conflict:  # a row was written under definitions that came since the last look
+                self._parts.catalogue(fresh=True)
+                self.moved(name)
+                live = self._current(name)
+                online = None if live.read is None else live.read.read(entities, entity_rows=entity_rows)
         elif entities or entity_rows:
             raise InvalidArgument(f"deployment {name!r} looks no features up", hint="put the model's inputs in request")
         return predict(live.release, self._model(live.release, allow_pickle), online=online, request=request)

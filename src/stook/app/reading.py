@@ -16,7 +16,7 @@ import pyarrow as pa
 from stook.app.parts import Parts
 from stook.core.arrow import TIMESTAMP, as_table
 from stook.core.dtypes import DType
-from stook.core.errors import EngineUnavailable, InvalidArgument
+from stook.core.errors import Conflict, EngineUnavailable, InvalidArgument
 from stook.core.instants import to_datetime
 from stook.core.plans import ReadPlan
 from stook.core.results import OnlineResult
@@ -65,7 +65,12 @@ class Prepared:
         """Reads. Raises SchemaMismatch for wrong keys, EngineUnavailable when the store is wholly unavailable."""
         if self._parts.catalogue().stamp != self._stamp:
             self._refresh()
-        return self._read.read(entities, entity_rows=entity_rows)
+        try:
+            return self._read.read(entities, entity_rows=entity_rows)
+        except Conflict:  # a row was written under definitions that came since the last look
+            self._parts.catalogue(fresh=True)
+            self._refresh()
+            return self._read.read(entities, entity_rows=entity_rows)
 
 
 class Reading:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from stook.client.spelling import spell_any
+from stook.client.spelling import plain, spell_any
 from stook.core.dtypes import FLOATS, DType, from_spec
 from stook.core.errors import NotSupported, SchemaMismatch
 from stook.core.instants import to_us
@@ -119,10 +119,10 @@ def _column(cells: list[Any], dtype: DType | None, name: str, what: str) -> list
     """`dtype` is None for a time, and for a name that the server will refuse."""
     converted = []
     for row, cell in enumerate(cells):
-        cell = cell.item() if type(cell).__module__ == "numpy" and hasattr(cell, "item") else cell
         one = spell_any if dtype is None else writer(dtype)
         try:
-            converted.append(None if cell is None else one(cell))
+            value = plain(cell)
+            converted.append(None if value is None else one(value))
         except REFUSALS:
             shown = repr(cell)
             shown = shown if len(shown) <= SHOWN_MAX else shown[: SHOWN_MAX - 3] + "..."

@@ -117,6 +117,28 @@ def is_numpy_value(value: Any) -> bool:
     return type(value).__module__ == "numpy" and hasattr(value, "dtype") and not hasattr(value, "__len__")
 
 
+def plain(value: Any) -> Any:
+    """A value without NumPy's and pandas' kinds, at any depth. Raises ValueError for a time below a microsecond.
+
+    >>> plain([1, (None, {"a": 2})])
+    [1, [None, {'a': 2}]]
+    """
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if is_absent(type(value)):
+        return None
+    if type(value).__module__ != "numpy" or not hasattr(value, "dtype"):
+        return value
+    if value.dtype.kind == "M":
+        whole = value.astype("M8[us]")
+        if (whole != value).any():
+            raise ValueError
+        value = whole
+    return plain(value.tolist())
+
+
 def spell_any(value: Any) -> Any:
     """A Python value of no known type as JSON.
 

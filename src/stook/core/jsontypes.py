@@ -29,6 +29,7 @@ Convert = Callable[[Any], Any]
 TYPES_KEPT_MAX: Final = 4_096
 NON_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 REFUSALS: Final = (ValueError, TypeError, KeyError, InvalidOperation, InvalidArgument)  # what a reader or writer raises
+EXACT_INT: Final = 1 << 53  # below, whole doubles are one integer each
 _WIDE: Final = (dtypes.Int64, dtypes.UInt64)
 
 
@@ -81,6 +82,8 @@ _INTEGER: Final = re.compile(r"-?[0-9]{1,20}")
 
 
 def _integer_text(cell: Any) -> int:
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < EXACT_INT:
+        return int(cell)
     if isinstance(cell, bool) or not isinstance(cell, int | str):
         raise TypeError
     if isinstance(cell, str) and not _INTEGER.fullmatch(cell):
@@ -155,8 +158,7 @@ def _map_reader(key: Convert, value: Convert) -> Convert:
 def writer(dtype: DType) -> Convert:
     """What makes JSON of one Python value of the type that is not None.
 
-    Numbers, booleans and text are sent as they are, for the receiver to check; what JSON would show as something else
-    must be of the type. The writer raises one of REFUSALS for what is no value of the type.
+    Numbers are sent as they are, for the receiver to check; what JSON would show as something else must be of the type. The writer raises one of REFUSALS for what is no value of the type.
 
     >>> writer(Array(dtypes.Bytes))([b"ab", None]), writer(dtypes.Float64)(math.nan)
     (['YWI=', None], 'NaN')
@@ -170,7 +172,7 @@ def writer(dtype: DType) -> Convert:
             return _struct_writer({name: writer(inner) for name, inner in fields})
         case Map(key, value):
             return _map_writer(writer(key), writer(value))
-    return _float_json if dtype in dtypes.FLOATS else _WRITERS.get(dtype, _itself)
+    return _float_json if dtype in dtypes.FLOATS else _WRITERS.get(dtype, _number)
 
 
 def spell_float(value: float) -> float | str:
@@ -184,16 +186,16 @@ def spell_float(value: float) -> float | str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def _itself(cell: Any) -> Any:
-    if not isinstance(cell, bool | int | float | str) or (isinstance(cell, float) and not math.isfinite(cell)):
-        raise TypeError
+def _number(cell: Any) -> Any:
+    if not isinstance(cell, int | float) or (isinstance(cell, float) and not math.isfinite(cell)):
+        raise TypeError  # text would be taken for an integer
     return cell
 
 
 def _float_json(cell: Any) -> Any:
     if isinstance(cell, str):
         raise TypeError  # the receiver would take "NaN" for a number
-    return spell_float(cell) if isinstance(cell, float) else _itself(cell)
+    return spell_float(cell) if isinstance(cell, float) else _number(cell)
 
 
 def _decimal_text(cell: Any) -> str:
@@ -226,13 +228,14 @@ _WRITERS: Final[dict[DType, Convert]] = {
     dtypes.Time: _time_text,
     dtypes.Timestamp: lambda cell: to_rfc3339(to_us(_of_kind(cell, datetime))),
     dtypes.String: lambda cell: _of_kind(cell, str),
+    dtypes.Bool: lambda cell: _of_kind(cell, bool),
 }
 
 
 def _all_of(one: Convert) -> Convert:
     def write(cells: Any) -> list[Any]:
-        if isinstance(cells, str | bytes | Mapping):
-            raise TypeError
+        if isinstance(cells, str | bytes | bytearray | set | frozenset | Mapping):
+            raise TypeError  # each would come apart, or in any order
         return [None if cell is None else one(cell) for cell in cells]
 
     return write

@@ -24,9 +24,9 @@ from stook.core import dtypes
 from stook.core.dtypes import Array, DType, Map, Primitive, Struct, Vector
 from stook.core.errors import InvalidArgument
 from stook.core.instants import is_absent, to_datetime, to_us
+from stook.core.jsontypes import EXACT_INT
 
 SHOWN_MAX: Final = 80
-EXACT_INT: Final = 1 << 53  # below, whole doubles are one integer each; it may itself have been the one above it
 _UTC: Final = pa.timestamp("us", tz="UTC")
 
 

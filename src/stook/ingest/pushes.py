@@ -84,7 +84,7 @@ class Pushes:
         """Pushes a table to a view, or to every view of a push source; durable and visible once it returns.
 
         All views' rows go into the log together. Raises UnknownObject, SchemaMismatch, InvalidArgument before
-        anything is written; EngineUnavailable, DiskFull.
+        anything is written; Conflict when a view was deleted meanwhile; EngineUnavailable, DiskFull.
         """
         now_us = self._ports.clock.now_us()
         through_us = now_us + self._limits.future_tolerance_ms * 1_000
@@ -101,7 +101,7 @@ class Pushes:
             payloads += encode_entries(_header(view, to, now_us, through_us), accepted)
             _check_storable(view, accepted)
             rows = max(rows, accepted.num_rows)
-        return self._append(payloads, rows, tuple(v.name for v in views))
+        return self._append(payloads, rows, views)
 
     def delete_rows(self, view: ViewSpec, keys: Any) -> Acknowledgement:
         """Writes a tombstone dated now for each entity, online and in history; durable once it returns."""
@@ -109,15 +109,24 @@ class Pushes:
         accepted = accept_delete(view, keys, now_us=now_us)
         _check_storable(view, accepted)
         payloads = encode_entries(_header(view, Target.BOTH, now_us, now_us), accepted)
-        return self._append(payloads, accepted.num_rows, (view.name,))
+        return self._append(payloads, accepted.num_rows, (view,))
 
-    def _append(self, payloads: Sequence[bytes], rows: int, views: tuple[str, ...]) -> Acknowledgement:
+    def _append(self, payloads: Sequence[bytes], rows: int, views: Sequence[ViewSpec]) -> Acknowledgement:
+        names = tuple(view.name for view in views)
         if not payloads:
-            return Acknowledgement(0, views, 0)
+            return Acknowledgement(0, names, 0)
         position = self._ports.log.append(STREAM, payloads)
         self.catch_up()
+        there = self._views_by_uid()  # the views were found in a catalogue that may be a moment old
+        for view in views:
+            if view.uid not in there:
+                raise Conflict(
+                    f"feature view {view.name!r} was deleted, or deleted and made anew, a moment ago, and keeps none of these"
+                    " rows",
+                    hint="repeat the call; rows of other views of the same push source may be pushed twice",
+                )
         self._fold_when_due(rows)
-        return Acknowledgement(rows, views, position)
+        return Acknowledgement(rows, names, position)
 
     def catch_up(self) -> int:
         """Applies to the online store every entry it does not hold yet; returns the position reached. Idempotent.

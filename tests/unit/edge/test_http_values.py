@@ -145,6 +145,13 @@ def test_negative_beside_wide_integers_are_refused_in_our_words() -> None:
             table_column([-1, 2**64 - 1], dtype, "column 'x'")
 
 
+def test_a_whole_float_is_an_integer_where_it_can_be_no_other() -> None:
+    assert table_column([1.0, "2", 3, None], dtypes.Int64, "column 'x'") == [1, 2, 3, None]
+    for wrong in (1.5, 2.0**53, math.inf):
+        with pytest.raises(SchemaMismatch, match="column 'x'"):
+            table_column([1, wrong], dtypes.Int64, "column 'x'")
+
+
 def test_what_does_not_fit_inside_is_refused_in_our_words() -> None:
     place = dtypes.Struct({"lat": dtypes.Float64, "when": dtypes.Timestamp})
     with pytest.raises(SchemaMismatch, match="column 'x' is not struct") as caught:
