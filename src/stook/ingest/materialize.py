@@ -6,13 +6,15 @@ and never hold more than two chunks of rows: the one that is written, and the ne
 
 Order of acts: pin and record the file numbers; load chunks (each durable, each remembered); switch the
 generation; drop old generations; move the watermark by compare-and-set. A run killed between any two of them is
-repeated by calling it again: loads resume behind their last chunk, upserts are harmless when repeated.
+repeated by calling it again: loads resume behind their last chunk, or begin anew where a query is the source, since
+nothing tells whether it gives the same rows again; upserts are harmless when repeated.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Final, Literal, NamedTuple
@@ -48,6 +50,7 @@ WATERMARK: Final = "watermark"
 PINNED: Final = "pinned-source"
 PROGRESS: Final = "materialization"
 LOCK_WAIT_S: Final = 3_600.0
+TOKEN_BYTES: Final = 16
 NOW_WITHIN_US: Final = 60_000_000  # an end this close before now was meant as now: the call itself takes a moment
 
 Progress = Callable[[str, int, int], None]
@@ -285,9 +288,12 @@ class Materializer:
 def _token(view: ViewSpec, pinned: PinnedHistory, asked: _Asked, mark: Watermark | None, *, past: bool) -> str:
     """Names a run by everything that decides its rows but the clock, so that only the very same run is resumed.
 
-    An end that is not `past` means "now", whatever it says: an interrupted run keeps its own now.
+    An end that is not `past` means "now", whatever it says: an interrupted run keeps its own now. A query is named by its
+    text alone, which says nothing of the rows it will give next time: a run over one never bears another's name.
     """
     source = pinned.history.source
+    if source is not None and source.query is not None:
+        return secrets.token_hex(TOKEN_BYTES)
     facts = {
         "uid": view.uid,
         "revision": view.schema.revision,
@@ -296,4 +302,4 @@ def _token(view: ViewSpec, pinned: PinnedHistory, asked: _Asked, mark: Watermark
         "asked": asdict(asked) | {"end_us": asked.end_us if past else "now"},
         "watermark": None if mark is None else mark.to_spec(),
     }
-    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=TOKEN_BYTES).hexdigest()

@@ -1,0 +1,107 @@
+"""Materializations that are interrupted, or have others beside them: what stands online in the end is what one run that
+nothing disturbed would have left. Kills by signal are in `test_kills`; here an exception ends a run at a chosen chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import stook
+from stook import Entity, FeatureView, Field, FileSource, Int64, SqlSource
+
+Fact = tuple[int, int, int]  # key, day of January, value; known the day it happened
+entity = Entity("e", join_keys={"k": Int64})
+QUERY = SqlSource("SELECT k, event_timestamp, created, v FROM 'f.parquet'", created_timestamp_column="created")
+FILES = FileSource("*.parquet")
+
+
+class Killed(BaseException):
+    """Ends a run at once, as a signal would."""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "stook.toml").write_text('[project]\nname = "p"\n[limits]\nchunk_rows = 2\n')
+    return tmp_path
+
+
+def on(root: Path, day: int) -> Any:
+    return stook.open(root, clock=at(day))
+
+
+def at(day: int) -> datetime:
+    return datetime(2024, 1, 1, tzinfo=UTC).replace(day=day)
+
+
+def view(source: FileSource | SqlSource, *names: str) -> FeatureView:
+    return FeatureView("a", entities=[entity], schema=[Field(n, Int64) for n in names or ("v",)], source=source)
+
+
+def write(root: Path, facts: Sequence[Fact], name: str = "f") -> None:
+    days = [at(day) for _, day, _ in facts]
+    values = [v for *_, v in facts]
+    columns = {"k": [k for k, *_ in facts], "event_timestamp": days, "created": days, "v": values}
+    pq.write_table(pa.table({**columns, "w": [10 * v for v in values]}), root / f"{name}.parquet")
+
+
+def online(p: Any, *keys: int, feature: str = "v") -> list[int | None]:
+    answer = p.get_online_features([f"a:{feature}"], entities={"k": list(keys)})
+    return answer.to_dict()[feature]  # type: ignore[no-any-return]
+
+
+def die_at(rows: int) -> Callable[[str, int, int], None]:
+    def progress(_: str, done: int, __: int) -> None:
+        if done >= rows:
+            raise Killed
+
+    return progress
+
+
+@pytest.mark.parametrize("incremental", [True, False])
+@pytest.mark.parametrize("mode", ["load", "upsert"])
+def test_a_run_over_a_query_begins_anew(root: Path, mode: str, incremental: bool) -> None:
+    """Its rows may be others by now, with or without the query telling: those counted as done were never written."""
+    old, new = [(99, 1, 0)], [(k, 5, k) for k in range(10, 20)]
+
+    def run(p: Any, day: int, **options: Any) -> Any:
+        if incremental:
+            return p.materialize_incremental(at(day), **options)
+        return p.materialize(None, at(day), **options)
+
+    write(root, old)
+    with on(root, 2) as p:
+        p.apply([view(QUERY)])
+        if mode == "upsert":
+            run(p, 2)
+    write(root, old + new)
+    with on(root, 10) as p, pytest.raises(Killed):
+        run(p, 9, progress=die_at(4))
+    write(root, old + new + [(k, 6, k) for k in range(10)])
+    with on(root, 11) as p:
+        (done,) = run(p, 9)
+        assert (done.mode, done.resumed_rows) == (mode, 0)
+        assert online(p, *range(20), 99) == [*range(20), 0]
+        assert [g.state.value for g in p.generations("a")] == ["live"]
+        assert p.parity(["a:v"], {"k": [*range(20), 99]})
+
+
+@pytest.mark.parametrize("mode", ["load", "upsert"])
+def test_a_run_over_files_goes_on_where_it_was_killed(root: Path, mode: str) -> None:
+    write(root, [(99, 1, 0)])
+    with on(root, 2) as p:
+        p.apply([view(FILES)])
+        if mode == "upsert":
+            p.materialize_incremental(at(2))
+    write(root, [(k, 5, k) for k in range(10)], "g")
+    with on(root, 10) as p, pytest.raises(Killed):
+        p.materialize_incremental(at(9), progress=die_at(4))
+    with on(root, 11) as p:
+        (done,) = p.materialize_incremental(at(9))
+        assert (done.mode, done.resumed_rows) == (mode, 4)
+        assert online(p, *range(10), 99) == [*range(10), 0]
