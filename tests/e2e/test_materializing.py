@@ -91,6 +91,18 @@ def test_a_run_over_a_query_begins_anew(root: Path, mode: str, incremental: bool
         assert p.parity(["a:v"], {"k": [*range(20), 99]})
 
 
+def test_a_full_run_after_a_rollback_hides_nothing_from_the_next_incremental_one(root: Path) -> None:
+    write(root, [(1, 5, 5), (2, 12, 12), (3, 25, 25)])
+    with on(root, 31) as p:
+        p.apply([view(FILES)])
+        p.materialize(None, at(10))
+        p.materialize(None, at(20), replace=True)
+        p.activate("a", 1)
+        p.materialize(at(24), at(26))
+        p.materialize_incremental(at(30))
+        assert online(p, 1, 2, 3) == [5, 12, 25]
+
+
 @pytest.mark.parametrize("mode", ["load", "upsert"])
 def test_a_run_over_files_goes_on_where_it_was_killed(root: Path, mode: str) -> None:
     write(root, [(99, 1, 0)])

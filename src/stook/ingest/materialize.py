@@ -152,7 +152,7 @@ class Materializer:
             if asked.incremental:
                 after: Watermark | None = after_incremental(mark, run.window, made, sight)
             else:
-                after = after_full(mark, run.window, made, sight, fresh=asked.replace_all)
+                after = after_full(mark, run.window, made, sight, fresh=run.mode == "load")
             changes: list[Change] = [Delete(PROGRESS, view.uid)]
             if after is not None:
                 changes.append(Put(WATERMARK, view.name, after.to_spec(), mark_revision))
