@@ -4,6 +4,7 @@ nothing disturbed would have left. Kills by signal are in `test_kills`; here an 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,45 @@ def test_a_full_run_after_a_rollback_hides_nothing_from_the_next_incremental_one
         p.materialize(at(24), at(26))
         p.materialize_incremental(at(30))
         assert online(p, 1, 2, 3) == [5, 12, 25]
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_feature_that_was_added_is_loaded_where_incremental_runs_had_brought_rows(root: Path, fresh: bool) -> None:
+    """Those lie over the generation, with the very times and arrivals that it has them with."""
+    write(root, [(k, 1, k) for k in range(1, 5)])
+    with on(root, 20) as p:
+        p.apply([view(FILES)])
+        p.materialize_incremental(at(2))
+        write(root, [(1, 5, 1), (2, 5, 2)], "g")
+        p.materialize_incremental(at(6))
+        p.apply([view(FILES, "v", "w")])
+        p.materialize(None, at(19), replace=fresh)
+        assert online(p, 1, 2, 3, 4, feature="w") == [10, 20, 30, 40]
+        assert p.parity(["a:v", "a:w"], {"k": [1, 2, 3, 4]})
+
+
+SCALED = replace(QUERY, query="SELECT k, event_timestamp, created, v * 100 AS v FROM 'f.parquet'")
+
+
+@pytest.mark.parametrize(("before", "after", "times"), [(QUERY, SCALED, 100), (SCALED, QUERY, 1)])
+def test_a_query_whose_text_changed_is_loaded_where_incremental_runs_had_brought_rows(
+    root: Path, before: SqlSource, after: SqlSource, times: int
+) -> None:
+    write(root, [(k, 1, k) for k in range(1, 5)])
+    with on(root, 20) as p:
+        p.apply([view(before)])
+        p.materialize_incremental(at(2))
+        write(root, [*((k, 1, k) for k in range(1, 5)), (1, 5, 1), (2, 5, 2)])
+        p.materialize_incremental(at(6))
+        p.apply([view(after)])
+        p.materialize(None, at(19), replace=True)
+        assert online(p, 1, 2, 3, 4) == [times * k for k in range(1, 5)]
+        p.materialize_incremental(at(19))
+        assert p.parity(["a:v"], {"k": [1, 2, 3, 4]})
+        # the definition before comes back as a third one, and wins in turn
+        p.apply([view(before)])
+        p.materialize(None, at(19), replace=True)
+        assert p.parity(["a:v"], {"k": [1, 2, 3, 4]})
 
 
 @pytest.mark.parametrize("mode", ["load", "upsert"])
