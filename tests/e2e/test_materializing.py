@@ -143,6 +143,26 @@ def test_a_query_whose_text_changed_is_loaded_where_incremental_runs_had_brought
         assert p.parity(["a:v"], {"k": [1, 2, 3, 4]})
 
 
+@pytest.mark.parametrize("mode", ["load", "replace", "upsert"])
+def test_a_full_run_with_an_end_after_now_reaches_through_the_now_of_the_call_that_ends_it(
+    root: Path, mode: str
+) -> None:
+    write(root, [*((k, 5, k) for k in range(10)), *((k, 20, 100 + k) for k in range(10))])
+    fresh = {"replace": mode == "replace"}
+    with on(root, 10) as p:
+        p.apply([view(FILES)])
+        if mode != "load":
+            p.materialize(None, at(4))
+        with pytest.raises(Killed):
+            p.materialize(None, "2030-01-01", progress=die_at(4), **fresh)
+    with on(root, 25) as p:
+        (done,) = p.materialize(None, "2030-01-01", **fresh)
+        assert done.end_us == int(at(25).timestamp() * 1e6)
+        assert online(p, *range(10)) == [100 + k for k in range(10)]
+        p.materialize_incremental(at(25))
+        assert p.parity(["a:v"], {"k": list(range(10))})
+
+
 @pytest.mark.parametrize("mode", ["load", "upsert"])
 def test_a_run_over_files_goes_on_where_it_was_killed(root: Path, mode: str) -> None:
     write(root, [(99, 1, 0)])

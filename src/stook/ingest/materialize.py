@@ -178,9 +178,7 @@ class Materializer:
     def _decide(self, view: ViewSpec, asked: _Asked, mark: Watermark | None) -> _Run:
         pinned = self._pin(view, mark)
         now_us = self._ports.clock.now_us()
-        token = _token(
-            view, pinned, asked, mark, past=asked.end_us < now_us - (NOW_WITHIN_US if asked.incremental else 0)
-        )
+        token = _token(view, pinned, asked, mark, now_us=now_us)
         record = self._ports.records.get(PROGRESS, view.uid)
         unfinished = record.spec if record is not None and record.spec["token"] == token else None
         if unfinished is not None:  # the same call, interrupted: "now" stays what it was then
@@ -285,21 +283,25 @@ class Materializer:
             self._ports.online.activate(space(view), generation, expected=expected)
 
 
-def _token(view: ViewSpec, pinned: PinnedHistory, asked: _Asked, mark: Watermark | None, *, past: bool) -> str:
+def _token(view: ViewSpec, pinned: PinnedHistory, asked: _Asked, mark: Watermark | None, *, now_us: int) -> str:
     """Names a run by everything that decides its rows but the clock, so that only the very same run is resumed.
 
-    An end that is not `past` means "now", whatever it says: an interrupted run keeps its own now. A query is named by its
+    Of an incremental run, an end about now or later means "now", whatever it says: an interrupted one keeps its own now, and
+    what came since is read by the next. A full one has no next: with an end after now it is another run as now moves on. A query is named by its
     text alone, which says nothing of the rows it will give next time: a run over one never bears another's name.
     """
     source = pinned.history.source
     if source is not None and source.query is not None:
         return secrets.token_hex(TOKEN_BYTES)
+    end: int | str = min(asked.end_us, now_us)
+    if asked.incremental and asked.end_us >= now_us - NOW_WITHIN_US:
+        end = "now"
     facts = {
         "uid": view.uid,
         "revision": view.schema.revision,
         "source": None if source is None else source.to_spec(),
         "pushes": pinned.push_position,
-        "asked": asdict(asked) | {"end_us": asked.end_us if past else "now"},
+        "asked": asdict(asked) | {"end_us": end},
         "watermark": None if mark is None else mark.to_spec(),
     }
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=TOKEN_BYTES).hexdigest()
