@@ -15,6 +15,8 @@ import pytest
 
 import stook
 from stook import Entity, FeatureView, Field, FileSource, Int64, SqlSource
+from stook.core.errors import Conflict
+from stook.ingest.materialize import PINNED, PROGRESS, WATERMARK
 
 Fact = tuple[int, int, int]  # key, day of January, value; known the day it happened
 entity = Entity("e", join_keys={"k": Int64})
@@ -161,6 +163,36 @@ def test_a_full_run_with_an_end_after_now_reaches_through_the_now_of_the_call_th
         assert online(p, *range(10)) == [100 + k for k in range(10)]
         p.materialize_incremental(at(25))
         assert p.parity(["a:v"], {"k": list(range(10))})
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("mode", ["load", "upsert"])
+def test_a_view_that_is_deleted_beside_a_run_leaves_nothing(root: Path, mode: str, again: bool) -> None:
+    write(root, [(k, 5, k) for k in range(10)])
+    with on(root, 10) as p, on(root, 10) as other:
+        p.apply([view(FILES)])
+        if mode == "upsert":
+            p.materialize(None, at(4))
+        uid = p.get("feature-view", "a").spec["uid"]
+
+        def delete(_: str, done: int, __: int) -> None:
+            if done == 6:
+                other.delete("feature-view", "a")
+                if again:
+                    other.apply([view(FILES)])
+                    other.materialize_incremental(at(9))
+
+        with pytest.raises(Conflict, match="'a' was deleted while it was materialized"):
+            p.materialize_incremental(at(9), progress=delete)
+        wiring = p._parts.wiring
+        assert not wiring.online.generations(uid) and not list(wiring.online.scan(uid))
+        left = [r for kind in (WATERMARK, PINNED, PROGRESS) for r in wiring.records.list(kind)]
+        assert uid not in str(left)
+        assert len(left) == 2 * again
+    with on(root, 10) as p:
+        p.apply([view(FILES)])
+        assert [done.rows for done in p.materialize_incremental(at(9))] == [0 if again else 10]
+        assert online(p, *range(10)) == [*range(10)]
 
 
 @pytest.mark.parametrize("mode", ["load", "upsert"])

@@ -21,7 +21,7 @@ from typing import Final, Literal, NamedTuple
 
 import pyarrow as pa
 
-from stook.core.errors import InvalidArgument
+from stook.core.errors import Conflict, InvalidArgument, StookError
 from stook.core.outcomes import Materialized
 from stook.core.plans import SourceSnapshot, Window
 from stook.core.ports.clock import Clock
@@ -45,6 +45,7 @@ from stook.ingest.windows import (
     known_through,
 )
 from stook.online.write import encode_rows, lifetimes_ms, space
+from stook.registry.catalogue import VIEW
 
 WATERMARK: Final = "watermark"
 PINNED: Final = "pinned-source"
@@ -140,29 +141,54 @@ class Materializer:
             # a wrong call fails before it waits for the lock
             full_window(asked.start_us, asked.end_us, now_us=self._ports.clock.now_us())
         with self._ports.locks.hold(f"materialize-{view.uid}", wait_s=LOCK_WAIT_S):
-            started = self._ports.clock.monotonic_s()
-            self._pushes.catch_up()
-            mark, mark_revision = self._watermark(view)
-            if self._live(view) is None:
-                mark = None  # nothing is loaded: a watermark then speaks of a store that is gone
-            made = (view.uid, definition_of(view))
-            valid = mark if mark is not None and mark.definition == made[1] else None
-            run = self._decide(view, asked, valid if asked.incremental else mark)
-            sight, done = self._carry_out(run, progress)
-            if asked.incremental:
-                after: Watermark | None = after_incremental(mark, run.window, made, sight)
-            else:
-                after = after_full(mark, run.window, made, sight, fresh=run.mode == "load")
-            changes: list[Change] = [Delete(PROGRESS, view.uid)]
-            if after is not None:
-                changes.append(Put(WATERMARK, view.name, after.to_spec(), mark_revision))
-            self._ports.records.commit(changes)
-            seconds = self._ports.clock.monotonic_s() - started
-            bounds = (run.window.start_us, run.window.end_us)
-            return Materialized(
-                view.name, done.rows, seconds, run.mode, done.generation, *bounds,
-                resumed_rows=run.done_rows, rounded_rows=done.rounded,
-            )  # fmt: skip
+            try:
+                return self._run(view, asked, progress)
+            except StookError as error:
+                if self._is_declared(view):
+                    raise
+                self._bury(view)
+                raise _deleted(view) from error
+
+    def _run(self, view: ViewSpec, asked: _Asked, progress: Progress) -> Materialized:
+        started = self._ports.clock.monotonic_s()
+        self._pushes.catch_up()
+        mark, mark_revision = self._watermark(view)
+        if self._live(view) is None:
+            mark = None  # nothing is loaded: a watermark then speaks of a store that is gone
+        made = (view.uid, definition_of(view))
+        valid = mark if mark is not None and mark.definition == made[1] else None
+        run = self._decide(view, asked, valid if asked.incremental else mark)
+        sight, done = self._carry_out(run, progress)
+        if asked.incremental:
+            after: Watermark | None = after_incremental(mark, run.window, made, sight)
+        else:
+            after = after_full(mark, run.window, made, sight, fresh=run.mode == "load")
+        if not self._is_declared(view):  # deleted after this, whoever deletes it clears what was written
+            raise _deleted(view)
+        changes: list[Change] = [Delete(PROGRESS, view.uid)]
+        if after is not None:
+            changes.append(Put(WATERMARK, view.name, after.to_spec(), mark_revision))
+        self._ports.records.commit(changes)
+        seconds = self._ports.clock.monotonic_s() - started
+        bounds = (run.window.start_us, run.window.end_us)
+        return Materialized(
+            view.name, done.rows, seconds, run.mode, done.generation, *bounds,
+            resumed_rows=run.done_rows, rounded_rows=done.rounded,
+        )  # fmt: skip
+
+    def _is_declared(self, view: ViewSpec) -> bool:
+        """Whether this very view is still stored; another may have its name."""
+        record = self._ports.records.get(VIEW, view.name)
+        return record is not None and record.spec["uid"] == view.uid
+
+    def _bury(self, view: ViewSpec) -> None:
+        """Takes away what a run brought of a view that was deleted beside it: whoever deleted it has cleared before."""
+        self._ports.online.clear(space(view))
+        changes: list[Change] = [Delete(PROGRESS, view.uid), Delete(PINNED, view.uid)]
+        mark, revision = self._watermark(view)
+        if mark is not None:
+            changes.append(Delete(WATERMARK, view.name, revision))
+        self._ports.records.commit(changes)
 
     def _live(self, view: ViewSpec) -> int | None:
         generations = self._ports.online.generations(space(view))
@@ -281,6 +307,12 @@ class Materializer:
         with self._ports.locks.hold(f"materialize-{view.uid}", wait_s=LOCK_WAIT_S):
             self._ports.records.commit([Delete(WATERMARK, view.name)])
             self._ports.online.activate(space(view), generation, expected=expected)
+
+
+def _deleted(view: ViewSpec) -> Conflict:
+    return Conflict(
+        f"feature view {view.name!r} was deleted while it was materialized", hint="apply it again if it is still wanted"
+    )
 
 
 def _token(view: ViewSpec, pinned: PinnedHistory, asked: _Asked, mark: Watermark | None, *, now_us: int) -> str:
