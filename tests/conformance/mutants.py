@@ -79,7 +79,7 @@ MUTANTS = (
     Mutant(
         "an older write wins",
         "core/rows.py",
-        "return stored is None or bytes(candidate[:ORDER_BYTES]) >= bytes(stored[:ORDER_BYTES])",
+        "return mine > other",
         "return True",
         "embedded-push-older_event_later_row",
         "older_event_later_row",

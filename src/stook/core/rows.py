@@ -1,7 +1,8 @@
 """The order of rows, and the header that carries it through every online store.
 
 It is a file of its own, in `core`, because the write rule ("the larger (event time, knowledge time, arrival)
-wins") must be the same bytes in every store and the same numbers in every engine. The online codec writes
+wins; of equal ones the larger schema revision, then the later written") must be the same bytes in every store and the
+same numbers in every engine. The online codec writes
 headers, stores compare them, ingest numbers arrivals. It must never know what a row's features are.
 
 A stored value starts with a header of 32 bytes::
@@ -9,7 +10,7 @@ A stored value starts with a header of 32 bytes::
     offset  size  field
     0       24    order: event time, knowledge time, arrival; each a big-endian int64 with its sign bit flipped,
                   so that comparing the 24 bytes compares the three numbers
-    24      4     schema revision, little-endian unsigned
+    24      4     schema revision, little-endian unsigned; it decides where the order is equal
     28      1     flags: 1 = tombstone (a deleted row)
     29      1     format of what follows (1)
     30      2     length of the full key that follows the header, 0 where the store's key is the full key
@@ -25,6 +26,7 @@ HEADER_BYTES: Final = 32
 FORMAT: Final = 1
 TOMBSTONE: Final = 1
 SIGN: Final = 1 << 63
+_REVISION: Final = slice(ORDER_BYTES + 3, ORDER_BYTES - 1, -1)  # its bytes, the greatest first: they compare as numbers
 _HEADER: Final = struct.Struct(">QQQ")
 _TAIL: Final = struct.Struct("<IBBH")
 
@@ -74,8 +76,21 @@ def unpack_header(value: bytes | memoryview) -> Header:
 
 
 def newer(candidate: bytes | memoryview, stored: bytes | memoryview | None) -> bool:
-    """The write rule: whether `candidate` replaces `stored`. Equal orders replace, so that a retry is harmless."""
-    return stored is None or bytes(candidate[:ORDER_BYTES]) >= bytes(stored[:ORDER_BYTES])
+    """The write rule: whether `candidate` replaces `stored`.
+
+    Of equal orders the larger schema revision wins: the same row of history under the newer definition, wherever the one
+    under the older stands, and whoever writes it last. Equal ones replace, so that a retry is harmless.
+
+    >>> old, new = (pack_header(Header(5, 5, 0, revision, 0, 0)) for revision in (255, 256))
+    >>> newer(new, old), newer(old, new), newer(old, old)
+    (True, False, True)
+    """
+    if stored is None:
+        return True
+    mine, other = bytes(candidate[:ORDER_BYTES]), bytes(stored[:ORDER_BYTES])
+    if mine != other:
+        return mine > other
+    return bytes(candidate[_REVISION]) >= bytes(stored[_REVISION])
 
 
 def push_arrival(position: int, row: int) -> int:

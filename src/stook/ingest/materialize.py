@@ -6,20 +6,22 @@ and never hold more than two chunks of rows: the one that is written, and the ne
 
 Order of acts: pin and record the file numbers; load chunks (each durable, each remembered); switch the
 generation; drop old generations; move the watermark by compare-and-set. A run killed between any two of them is
-repeated by calling it again: loads resume behind their last chunk, upserts are harmless when repeated.
+repeated by calling it again: loads resume behind their last chunk, or begin anew where a query is the source, since
+nothing tells whether it gives the same rows again; upserts are harmless when repeated.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Final, Literal, NamedTuple
 
 import pyarrow as pa
 
-from stook.core.errors import InvalidArgument
+from stook.core.errors import Conflict, InvalidArgument, StookError
 from stook.core.outcomes import Materialized
 from stook.core.plans import SourceSnapshot, Window
 from stook.core.ports.clock import Clock
@@ -43,11 +45,13 @@ from stook.ingest.windows import (
     known_through,
 )
 from stook.online.write import encode_rows, lifetimes_ms, space
+from stook.registry.catalogue import VIEW
 
 WATERMARK: Final = "watermark"
 PINNED: Final = "pinned-source"
 PROGRESS: Final = "materialization"
 LOCK_WAIT_S: Final = 3_600.0
+TOKEN_BYTES: Final = 16
 NOW_WITHIN_US: Final = 60_000_000  # an end this close before now was meant as now: the call itself takes a moment
 
 Progress = Callable[[str, int, int], None]
@@ -137,29 +141,54 @@ class Materializer:
             # a wrong call fails before it waits for the lock
             full_window(asked.start_us, asked.end_us, now_us=self._ports.clock.now_us())
         with self._ports.locks.hold(f"materialize-{view.uid}", wait_s=LOCK_WAIT_S):
-            started = self._ports.clock.monotonic_s()
-            self._pushes.catch_up()
-            mark, mark_revision = self._watermark(view)
-            if self._live(view) is None:
-                mark = None  # nothing is loaded: a watermark then speaks of a store that is gone
-            made = (view.uid, definition_of(view))
-            valid = mark if mark is not None and mark.definition == made[1] else None
-            run = self._decide(view, asked, valid if asked.incremental else mark)
-            sight, done = self._carry_out(run, progress)
-            if asked.incremental:
-                after: Watermark | None = after_incremental(mark, run.window, made, sight)
-            else:
-                after = after_full(mark, run.window, made, sight, fresh=asked.replace_all)
-            changes: list[Change] = [Delete(PROGRESS, view.uid)]
-            if after is not None:
-                changes.append(Put(WATERMARK, view.name, after.to_spec(), mark_revision))
-            self._ports.records.commit(changes)
-            seconds = self._ports.clock.monotonic_s() - started
-            bounds = (run.window.start_us, run.window.end_us)
-            return Materialized(
-                view.name, done.rows, seconds, run.mode, done.generation, *bounds,
-                resumed_rows=run.done_rows, rounded_rows=done.rounded,
-            )  # fmt: skip
+            try:
+                return self._run(view, asked, progress)
+            except StookError as error:
+                if self._is_declared(view):
+                    raise
+                self._bury(view)
+                raise _deleted(view) from error
+
+    def _run(self, view: ViewSpec, asked: _Asked, progress: Progress) -> Materialized:
+        started = self._ports.clock.monotonic_s()
+        self._pushes.catch_up()
+        mark, mark_revision = self._watermark(view)
+        if self._live(view) is None:
+            mark = None  # nothing is loaded: a watermark then speaks of a store that is gone
+        made = (view.uid, definition_of(view))
+        valid = mark if mark is not None and mark.definition == made[1] else None
+        run = self._decide(view, asked, valid if asked.incremental else mark)
+        sight, done = self._carry_out(run, progress)
+        if asked.incremental:
+            after: Watermark | None = after_incremental(mark, run.window, made, sight)
+        else:
+            after = after_full(mark, run.window, made, sight, fresh=run.mode == "load")
+        if not self._is_declared(view):  # deleted after this, whoever deletes it clears what was written
+            raise _deleted(view)
+        changes: list[Change] = [Delete(PROGRESS, view.uid)]
+        if after is not None:
+            changes.append(Put(WATERMARK, view.name, after.to_spec(), mark_revision))
+        self._ports.records.commit(changes)
+        seconds = self._ports.clock.monotonic_s() - started
+        bounds = (run.window.start_us, run.window.end_us)
+        return Materialized(
+            view.name, done.rows, seconds, run.mode, done.generation, *bounds,
+            resumed_rows=run.done_rows, rounded_rows=done.rounded,
+        )  # fmt: skip
+
+    def _is_declared(self, view: ViewSpec) -> bool:
+        """Whether this very view is still stored; another may have its name."""
+        record = self._ports.records.get(VIEW, view.name)
+        return record is not None and record.spec["uid"] == view.uid
+
+    def _bury(self, view: ViewSpec) -> None:
+        """Takes away what a run brought of a view that was deleted beside it: whoever deleted it has cleared before."""
+        self._ports.online.clear(space(view))
+        changes: list[Change] = [Delete(PROGRESS, view.uid), Delete(PINNED, view.uid)]
+        mark, revision = self._watermark(view)
+        if mark is not None:
+            changes.append(Delete(WATERMARK, view.name, revision))
+        self._ports.records.commit(changes)
 
     def _live(self, view: ViewSpec) -> int | None:
         generations = self._ports.online.generations(space(view))
@@ -175,9 +204,7 @@ class Materializer:
     def _decide(self, view: ViewSpec, asked: _Asked, mark: Watermark | None) -> _Run:
         pinned = self._pin(view, mark)
         now_us = self._ports.clock.now_us()
-        token = _token(
-            view, pinned, asked, mark, past=asked.end_us < now_us - (NOW_WITHIN_US if asked.incremental else 0)
-        )
+        token = _token(view, pinned, asked, mark, now_us=now_us)
         record = self._ports.records.get(PROGRESS, view.uid)
         unfinished = record.spec if record is not None and record.spec["token"] == token else None
         if unfinished is not None:  # the same call, interrupted: "now" stays what it was then
@@ -282,18 +309,31 @@ class Materializer:
             self._ports.online.activate(space(view), generation, expected=expected)
 
 
-def _token(view: ViewSpec, pinned: PinnedHistory, asked: _Asked, mark: Watermark | None, *, past: bool) -> str:
+def _deleted(view: ViewSpec) -> Conflict:
+    return Conflict(
+        f"feature view {view.name!r} was deleted while it was materialized", hint="apply it again if it is still wanted"
+    )
+
+
+def _token(view: ViewSpec, pinned: PinnedHistory, asked: _Asked, mark: Watermark | None, *, now_us: int) -> str:
     """Names a run by everything that decides its rows but the clock, so that only the very same run is resumed.
 
-    An end that is not `past` means "now", whatever it says: an interrupted run keeps its own now.
+    Of an incremental run, an end about now or later means "now", whatever it says: an interrupted one keeps its own now, and
+    what came since is read by the next. A full one has no next: with an end after now it is another run as now moves on. A query is named by its
+    text alone, which says nothing of the rows it will give next time: a run over one never bears another's name.
     """
     source = pinned.history.source
+    if source is not None and source.query is not None:
+        return secrets.token_hex(TOKEN_BYTES)
+    end: int | str = min(asked.end_us, now_us)
+    if asked.incremental and asked.end_us >= now_us - NOW_WITHIN_US:
+        end = "now"
     facts = {
         "uid": view.uid,
         "revision": view.schema.revision,
         "source": None if source is None else source.to_spec(),
         "pushes": pinned.push_position,
-        "asked": asdict(asked) | {"end_us": asked.end_us if past else "now"},
+        "asked": asdict(asked) | {"end_us": end},
         "watermark": None if mark is None else mark.to_spec(),
     }
-    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=TOKEN_BYTES).hexdigest()

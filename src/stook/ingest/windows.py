@@ -119,13 +119,17 @@ def after_full(
 ) -> Watermark | None:
     """The watermark after a full run; None when it stays as it is.
 
-    A first run, or one into a fresh generation, starts anew. A later one moves the end forward where it leaves no
+    One into a `fresh` generation starts anew. So does one into a live generation that no watermark speaks of, as after a
+    switch to another, but only where its window reaches back to the beginning: nothing tells what that generation lacks
+    before it. A later one moves the end forward where it leaves no
     gap behind the old one; what has been seen stays, since rows outside the window were not looked at. One under
     another definition changes nothing: what is outside its window still has the old one's rows. `made` is (uid,
     definition).
     """
-    if mark is None or fresh:
+    if fresh or (mark is None and window.start_us is None):
         return Watermark(*made, window.end_us, sight.snapshot, sight.knowledge_us, sight.push_position)
+    if mark is None:
+        return None
     no_gap = window.start_us is None or window.start_us <= mark.end_us
     if no_gap and window.end_us > mark.end_us and made == (mark.uid, mark.definition):
         return replace(mark, end_us=window.end_us)

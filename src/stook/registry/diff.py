@@ -143,8 +143,9 @@ def _view(view: ViewSpec, stored: Catalogue, declared: Declared) -> Difference:
 
 
 def _merge_schemas(view: ViewSpec, before: ViewSpec) -> tuple[tuple[Schema, ...], list[str], list[tuple[str, str]]]:
-    """The stored schemas, with the declared one added where it differs; what changed; what may not."""
-    if view.features == before.features:
+    """The stored schemas, with the declared one added where it differs, or makes other rows of the same history; what
+    changed; what may not."""
+    if view.features == before.features and _makes(view.source) == _makes(before.source):
         return before.schemas, [], []
     details: list[str] = []
     refusals: list[tuple[str, str]] = []
@@ -169,6 +170,18 @@ def _merge_schemas(view: ViewSpec, before: ViewSpec) -> tuple[tuple[Schema, ...]
             refusals.append((why, f"keep {twin!r}, or choose another name"))
     revision = before.schema.revision + 1
     return (*before.schemas, Schema(revision, view.features)), details, refusals
+
+
+def _makes(source: Source) -> tuple[str, ...]:
+    """What makes rows out of history. Where it changes, rows may have other values under the very same times, and of
+    equal orders the larger schema revision wins. A changed path needs none: other files get larger arrivals."""
+    match _batch(source):
+        case SqlSource(query=query):
+            return ("query", query)
+        case FileSource(file_format=file_format):
+            return ("files", file_format)
+        case _:
+            return ()
 
 
 def _key_refusals(view: ViewSpec, before: ViewSpec) -> list[tuple[str, str]]:

@@ -93,6 +93,70 @@ def test_a_full_run_moves_the_end_only_without_a_gap_and_never_what_was_seen() -
     assert fresh == Watermark(*MADE, 800, sight.snapshot, 900, 9)
 
 
+def test_a_full_run_into_a_generation_without_a_watermark_speaks_for_what_it_read_alone() -> None:
+    sight = Sight(snapshot(0, 1, 2), 900, 9)
+    assert after_full(None, Window(600, 800, NOW), MADE, sight, fresh=False) is None
+    assert after_full(None, Window(None, 800, NOW), MADE, sight, fresh=False) == Watermark(
+        *MADE, 800, sight.snapshot, 900, 9
+    )
+    assert after_full(None, Window(600, 800, NOW), MADE, sight, fresh=True) is not None
+
+
+TIMES = st.integers(0, 30)
+RUNS = st.one_of(
+    st.tuples(st.just("incremental"), st.none(), TIMES),
+    st.tuples(st.just("full"), st.none() | TIMES, TIMES),
+    st.tuples(st.just("replace"), st.none(), TIMES),
+    st.tuples(st.just("activate"), st.none(), TIMES),
+)
+
+
+@given(
+    st.lists(st.tuples(TIMES, TIMES), min_size=1, max_size=8),
+    st.lists(RUNS, min_size=1, max_size=8),
+)
+def test_runs_of_all_kinds_and_rollbacks_leave_nothing_that_an_incremental_run_misses(
+    rows: list[tuple[int, int]], runs: list[tuple[str, int | None, int]]
+) -> None:
+    """As below, with full runs over any window, fresh generations and switches between them in any order."""
+    mark: Watermark | None = None
+    generations: list[set[int]] = []
+    live, overlay = -1, set[int]()
+    for number, (kind, start, end) in enumerate([*runs, ("incremental", None, 30)]):
+        now = 4 * (number + 1)
+        files = snapshot(*(n for n, (_, arrival) in enumerate(rows) if arrival <= now))
+        if kind == "activate":
+            if generations:
+                live, mark = end % len(generations), None
+            continue
+        incremental, fresh = kind == "incremental", kind == "replace" or not generations
+        if incremental:
+            window = incremental_window(mark, files, end, now_us=now)
+        else:
+            lower = None if fresh or start is None else min(start, now)
+            window = full_window(lower, max(end, lower or 0), now_us=now)
+        read = {f.ordinal for f in files.files if is_in(window, rows[f.ordinal][0], f.ordinal)}
+        if fresh:
+            generations.append(read)
+            live = len(generations) - 1
+        else:
+            overlay |= read
+        sight = Sight(files, None, 0)
+        if incremental:
+            mark = after_incremental(mark, window, MADE, sight)
+            wanted = {f.ordinal for f in files.files if rows[f.ordinal][0] <= window.end_us}
+            assert wanted <= generations[live] | overlay
+        else:
+            mark = after_full(mark, window, MADE, sight, fresh=fresh) or mark
+
+
+def is_in(window: Window, event: int, ordinal: int) -> bool:
+    """Whether a run over the window reads a row of that event time and file."""
+    start = window.start_us
+    begun = start is None or (event > start if window.start_exclusive else event >= start)
+    return event <= window.end_us and (begun or (window.late is not None and ordinal in window.late.ordinals))
+
+
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=12))
 def test_no_row_is_ever_missed(rows: list[tuple[int, int]]) -> None:
     """Rows (event time, arrival step), each step one new file: after each incremental run, everything that has

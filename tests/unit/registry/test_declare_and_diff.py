@@ -26,6 +26,7 @@ from stook import (
     Struct,
     Timestamp,
 )  # fmt: skip
+from stook.core.definitions import Source
 from stook.core.errors import InvalidDefinition, SchemaMismatch
 from stook.core.specs import Column
 from stook.registry.catalogue import SERVICE, VIEW, Catalogue
@@ -37,12 +38,13 @@ COLUMNS = {
     "text.parquet": {"driver_id": String, "event_timestamp": Timestamp, "mood": String},
     "places.parquet": {"driver_id": Int64, "event_timestamp": Timestamp, "at": Struct({"Lat": Float64, "lat": Float64})},
     "words.parquet": {"driver_id": Int64, "event_timestamp": String, "rate": Float64},
+    "others.parquet": {"driver_id": Int64, "event_timestamp": Timestamp, "rate": Float64, "trips": Int64},
 }  # fmt: skip
 
 
 def describe(source: FileSource | SqlSource) -> tuple[Column, ...]:
-    assert isinstance(source, FileSource)
-    return tuple(Column(name, dtype) for name, dtype in COLUMNS[source.path].items())
+    path = source.path if isinstance(source, FileSource) else "stats.parquet"
+    return tuple(Column(name, dtype) for name, dtype in COLUMNS[path].items())
 
 
 driver = Entity("driver", join_keys={"driver_id": Int64})
@@ -164,6 +166,33 @@ def test_every_schema_a_view_ever_had_is_kept() -> None:
     narrow = view(schema=[Field("rate", Float64), Field("trips", Int32)])
     (change,) = plan_of([view()], stored_after(narrow)).changes
     assert change.spec is not None and [revision for revision, _ in change.spec["schemas"]] == [1, 2]
+
+
+ONE, TWO = SqlSource("SELECT 1"), SqlSource("SELECT 2")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "revisions"),
+    [
+        (ONE, TWO, [1, 2]),
+        (ONE, FileSource("stats.parquet"), [1, 2]),
+        (FileSource("stats.parquet"), ONE, [1, 2]),
+        (PushSource("p", ONE), PushSource("p", TWO), [1, 2]),
+        (ONE, PushSource("p"), [1, 2]),
+        (FileSource("stats.parquet"), FileSource("stats.parquet", format="csv"), [1, 2]),
+        (ONE, PushSource("p", ONE), [1]),
+        (FileSource("stats.parquet"), FileSource("others.parquet"), [1]),
+        (ONE, replace(ONE, description="one"), [1]),
+    ],
+)
+def test_a_source_that_makes_other_rows_starts_a_schema_revision(
+    before: Source, after: Source, revisions: list[int]
+) -> None:
+    """Rows under it may have other values at the very same times, and of such the larger revision wins."""
+    plan = plan_of([view(source=after)], stored_after(view(source=before)))
+    (spec,) = [d.spec for d in plan.differences if d.kind == VIEW]
+    assert spec is not None and [revision for revision, _ in spec["schemas"]] == revisions
+    assert [d.action for d in plan.differences if d.kind == VIEW] == ["update"] and not plan.refusals
 
 
 @pytest.mark.parametrize(

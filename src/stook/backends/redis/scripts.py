@@ -30,19 +30,27 @@ end
 """
 
 KEEP_NEWEST: Final = Script(
-    _LESS
-    + """
+    """
+-- The write rule: the order's 24 bytes, then the schema revision's four, of which the greatest stands last.
+local function older(a, b)
+  for i = 1, 28 do
+    local at = i <= 24 and i or 53 - i
+    local x, y = string.byte(a, at), string.byte(b, at)
+    if x ~= y then return x < y end
+  end
+  return false
+end
 -- KEYS: of each row, its own key and then (where ARGV[1] is 2) the live generation's; ARGV: of each row value, lifetime.
 -- A lifetime is milliseconds, '' for ever, '0' one that is over: such a row only replaces older ones.
 -- A row never ends before the older one it covers would, or the older one would come back.
 local per, replaced = tonumber(ARGV[1]), 0
 for i = 1, #KEYS / per do
   local key, value, lifetime = KEYS[(i - 1) * per + 1], ARGV[2 * i], ARGV[2 * i + 1]
-  local stored = redis.call('GETRANGE', key, 0, 23)
-  if stored == '' or not less(value, stored, 24) then
-    local live = per == 2 and redis.call('GETRANGE', KEYS[i * 2], 0, 23) or ''
+  local stored = redis.call('GETRANGE', key, 0, 27)
+  if stored == '' or not older(value, stored) then
+    local live = per == 2 and redis.call('GETRANGE', KEYS[i * 2], 0, 27) or ''
     local covers = stored ~= '' and { key } or {}
-    if live ~= '' and not less(value, live, 24) then covers[#covers + 1] = KEYS[i * 2] end
+    if live ~= '' and not older(value, live) then covers[#covers + 1] = KEYS[i * 2] end
     if lifetime ~= '' then
       for _, covered in ipairs(covers) do
         local left = redis.call('PTTL', covered)
@@ -52,7 +60,7 @@ for i = 1, #KEYS / per do
     end
     if lifetime ~= '0' then
       if lifetime == '' then redis.call('SET', key, value) else redis.call('SET', key, value, 'PX', lifetime) end
-      if live == '' or not less(value, live, 24) then replaced = replaced + 1 end
+      if live == '' or not older(value, live) then replaced = replaced + 1 end
     end
   end
 end

@@ -15,9 +15,11 @@ from stook.core.ports.keyvalue import GenerationState, KeyValue, Row
 from stook.core.rows import Header, newer, pack_header
 
 
-def value(event: int, knowledge: int = 0, arrival: int = 0, *, flags: int = 0, payload: bytes = b"") -> bytes:
-    """A stored value of that order."""
-    return pack_header(Header(event, knowledge, arrival, 1, flags, 0)) + payload
+def value(
+    event: int, knowledge: int = 0, arrival: int = 0, *, revision: int = 1, flags: int = 0, payload: bytes = b""
+) -> bytes:
+    """A stored value of that order and schema revision."""
+    return pack_header(Header(event, knowledge, arrival, revision, flags, 0)) + payload
 
 
 @dataclass
@@ -110,7 +112,15 @@ def _clear_step() -> Step:
 
 _WHICH = st.integers(0, 5)
 _ROWS = st.lists(
-    st.tuples(st.sampled_from(KEYS), st.builds(value, st.integers(-2, 2), payload=st.sampled_from([b"", b"x", b"y"]))),
+    st.tuples(
+        st.sampled_from(KEYS),
+        st.builds(
+            value,
+            st.integers(-2, 2),
+            revision=st.sampled_from([1, 2, 255, 256]),
+            payload=st.sampled_from([b"", b"x", b"y"]),
+        ),
+    ),
     max_size=6,
 )
 STEPS = st.lists(

@@ -14,12 +14,14 @@ from stook.core.statuses import NO_TIME, Status
 
 
 class Write(NamedTuple):
-    """One write. `order` is (event time, knowledge time, arrival); `features` is None for a delete."""
+    """One write. `order` is (event time, knowledge time, arrival); `features` is None for a delete. `revision` is the
+    schema's that the view had then."""
 
     view: str
     key: tuple[Any, ...]
     order: tuple[int, int, int]
     features: Mapping[str, Any] | None
+    revision: int = 1
 
 
 class Cell(NamedTuple):
@@ -49,10 +51,12 @@ class NaiveOnline:
             self.writes.append(write)
 
     def winner(self, view: str, key: tuple[Any, ...]) -> Write | None:
-        """The write with the largest order; of equal ones the last."""
+        """The write with the largest order; of equal ones that of the largest revision, then the last."""
         best = None
         for write in self.writes:
-            if (write.view, write.key) == (view, key) and (best is None or write.order >= best.order):
+            if (write.view, write.key) == (view, key) and (
+                best is None or (write.order, write.revision) >= (best.order, best.revision)
+            ):
                 best = write
         return best
 
