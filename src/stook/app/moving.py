@@ -45,7 +45,8 @@ class Moving:
 
         Upserts under the write rule, so repeating it is harmless; where a view has nothing loaded yet, or with
         `replace`, a new generation is loaded and switched to in one step. `start=None`: from the beginning.
-        `views=None`: all online views. Killed at any point, calling it again resumes. Raises UnknownFeature,
+        `views=None`: all online views. Killed at any point, calling it again resumes, or begins
+        anew where a query is the source. Raises UnknownFeature,
         InvalidArgument, SourceUnreadable, SchemaMismatch, Conflict, Busy, DiskFull.
         """  # fmt: skip
         start_us = None if start is None else to_us(start, "start")
