@@ -17,7 +17,7 @@ from stook.core import dtypes
 from stook.core.dtypes import MAP_KEYS, Array, Decimal, DType, Map, Primitive, Struct, Vector
 from stook.core.errors import SchemaMismatch, did_you_mean, first_line
 from stook.core.instants import MAX_US, MIN_US
-from stook.core.pythonic import NotOfType, column_of, leaves, levels, repeats_a_key
+from stook.core.pythonic import NotOfType, column_of, leaves, levels, repeats_a_key, with_ends
 from stook.core.specs import Column
 
 if TYPE_CHECKING:
@@ -235,9 +235,8 @@ def conform(values: pa.ChunkedArray | pa.Array, dtype: DType, what: str) -> pa.C
                 pa.decimal128(chunked.type.precision, chunked.type.scale)
             )  # Arrow misreads narrow ones
         if "decimal" in str(target):
-            chunked = chunked.cast(
-                _roomy(target)
-            )  # at 128 bits Arrow wraps what is too large, and wants room for any integer
+            # at 128 bits Arrow wraps what is too large, and wants room for any integer
+            chunked = chunked.cast(with_ends(target, _roomy))
         is_widened = dtype in dtypes.FLOATS and pa.types.is_integer(chunked.type)
         converted = chunked.cast(target, safe=not is_widened)  # Arrow's own check refuses large powers of two
         if is_widened:
@@ -259,24 +258,14 @@ def decoded(values: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_dictionary(kind) and (plain := _VIEWS.get(kind.value_type)) is not None:
         chunks = [pa.DictionaryArray.from_arrays(c.indices, c.dictionary.cast(plain)) for c in values.chunks]
         return pa.chunked_array(chunks, pa.dictionary(kind.index_type, plain)).cast(plain)
-    plain = _without_encodings(kind)
+    plain = with_ends(kind, _without_encoding)
     return values if plain == kind else values.cast(plain)
 
 
-def _without_encodings(kind: pa.DataType) -> pa.DataType:
+def _without_encoding(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(kind):
-        return _without_encodings(kind.value_type)
-    if kind in _VIEWS:
-        return _VIEWS[kind]
-    if pa.types.is_map(kind):
-        return pa.map_(_without_encodings(kind.key_type), _without_encodings(kind.item_type))
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(_without_encodings(kind.value_type), kind.list_size)
-    if pa.types.is_list(kind):
-        return pa.list_(_without_encodings(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_without_encodings(field.type)) for field in kind])
-    return kind
+        return with_ends(kind.value_type, _without_encoding)
+    return _VIEWS.get(kind, kind)
 
 
 def _as_list(values: pa.Array) -> pa.Array:
@@ -289,18 +278,8 @@ def _as_list(values: pa.Array) -> pa.Array:
 
 
 def _roomy(kind: pa.DataType) -> pa.DataType:
-    """The type with decimals of 76 digits, which hold any of ours at any of our scales."""
-    if pa.types.is_decimal(kind):
-        return pa.decimal256(76, kind.scale)
-    if pa.types.is_map(kind):
-        return pa.map_(_roomy(kind.key_type), _roomy(kind.item_type))
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(_roomy(kind.value_type), kind.list_size)
-    if pa.types.is_list(kind):
-        return pa.list_(_roomy(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_roomy(field.type)) for field in kind])
-    return kind
+    """A decimal of 76 digits for one of ours, which holds it at any of our scales."""
+    return pa.decimal256(76, kind.scale) if pa.types.is_decimal(kind) else kind
 
 
 def _comparable(have: pa.DataType, want: DType) -> bool:

@@ -106,7 +106,9 @@ def _nested(values: Sequence[Any], dtype: DType, arrow: pa.DataType) -> pa.Array
     built = pa.array(plain, arrow)
     narrow = [leaf for leaf in leaves(built) if pa.types.is_float32(leaf.type)]
     if narrow:
-        wide = [leaf for leaf in leaves(pa.array(plain, _widened(arrow))) if pa.types.is_float64(leaf.type)]
+        wide = [
+            leaf for leaf in leaves(pa.array(plain, with_ends(arrow, _wide_float))) if pa.types.is_float64(leaf.type)
+        ]
         if any(_overflows(a, b) for a, b in zip(narrow, wide[-len(narrow) :], strict=False) if len(a) == len(b)):
             raise NotOfType("a float is too large for float32")
     return built
@@ -236,19 +238,25 @@ _PLAIN: Final[dict[str, set[type]]] = {  # kinds that need no look at each value
 }
 
 
-def _widened(arrow: pa.DataType) -> pa.DataType:
-    """The type with float64 in the place of float32, and nothing else of that width."""
-    if pa.types.is_float32(arrow):
-        return pa.float64()
-    if pa.types.is_fixed_size_list(arrow):
-        return pa.list_(_widened(arrow.value_type), arrow.list_size)
-    if pa.types.is_list(arrow):
-        return pa.list_(_widened(arrow.value_type))
+def with_ends(arrow: pa.DataType, end: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+    """The type, with what `end` makes of each type at its ends.
+
+    >>> with_ends(pa.list_(pa.int8()), lambda kind: pa.int64() if kind == pa.int8() else kind)
+    ListType(list<item: int64>)
+    """
     if pa.types.is_map(arrow):
-        return pa.map_(_widened(arrow.key_type), _widened(arrow.item_type))
+        return pa.map_(with_ends(arrow.key_type, end), with_ends(arrow.item_type, end))
+    if pa.types.is_fixed_size_list(arrow):
+        return pa.list_(with_ends(arrow.value_type, end), arrow.list_size)
+    if pa.types.is_list(arrow):
+        return pa.list_(with_ends(arrow.value_type, end))
     if pa.types.is_struct(arrow):
-        return pa.struct([pa.field(f.name, _widened(f.type)) for f in arrow])
-    return arrow
+        return pa.struct([field.with_type(with_ends(field.type, end)) for field in arrow])
+    return end(arrow)
+
+
+def _wide_float(arrow: pa.DataType) -> pa.DataType:
+    return pa.float64() if pa.types.is_float32(arrow) else arrow
 
 
 def levels(values: Any) -> Iterator[Any]:
