@@ -123,7 +123,7 @@ def _sizes(plan: Plan) -> list[Figure]:
         pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, what], check=True)
         sizes[name] = [size_mb(environment / "lib")]
-    client = {"stook-client": sizes.pop("stook-client")}
+    client = {"stook": sizes.pop("stook-client")}
     return [
         Figure("installed without extras", sizes, "MB", ("Feast",), "<= 0.85x Feast"),
         Figure("installed, the client alone", client, "MB", (), "<= 60 MB"),
