@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from stook.client.spelling import plain, spell_any
 from stook.core.dtypes import FLOATS, DType, from_spec
-from stook.core.errors import NotSupported, SchemaMismatch
+from stook.core.errors import NotSupported, SchemaMismatch, shown
 from stook.core.instants import to_us
 from stook.core.jsontypes import REFUSALS, reader, writer
 from stook.core.predictions import PredictResult
@@ -20,7 +20,6 @@ from stook.core.results import OnlineResult
 from stook.core.specs import Column
 from stook.core.statuses import NO_TIME, STATUS_CODES, OnlineColumn
 
-SHOWN_MAX: Final = 80
 _SPELLED_FLOATS: Final = {float, type(None)}
 
 
@@ -117,17 +116,15 @@ def _listed(values: Any, name: str, what: str) -> list[Any]:
 
 def _column(cells: list[Any], dtype: DType | None, name: str, what: str) -> list[Any]:
     """`dtype` is None for a time, and for a name that the server will refuse."""
+    one = spell_any if dtype is None else writer(dtype)
     converted = []
     for row, cell in enumerate(cells):
-        one = spell_any if dtype is None else writer(dtype)
         try:
             value = plain(cell)
             converted.append(None if value is None else one(value))
         except REFUSALS:
-            shown = repr(cell)
-            shown = shown if len(shown) <= SHOWN_MAX else shown[: SHOWN_MAX - 3] + "..."
             raise SchemaMismatch(
-                f"{what}: column {name!r} is {shown} in row {row}, not {dtype or 'a value'}",
+                f"{what}: column {name!r} is {shown(cell)} in row {row}, not {dtype or 'a value'}",
                 hint="convert it, or declare the column as what it is",
             ) from None
     return converted

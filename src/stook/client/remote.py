@@ -144,16 +144,14 @@ class Remote:
         if self._arrow:
             from stook.client import arrowform  # optional driver: Arrow may not be there
 
-            body, content = arrowform.pushed_stream(data, what, columns), ARROW
+            path, content = f"/push?{urlencode({'view': name, 'to': to})}", ARROW
+            body = arrowform.pushed_stream(data, what, columns)
         else:
-            body, content = (
-                spelling.dump({"view": name, "to": to, "df": answers.pushed_columns(data, what, columns)}),
-                JSON,
-            )
-        # in the address, the server tries a view's name first, then a push source's
-        query = f"?{urlencode({'view': name, 'to': to})}" if self._arrow else ""
+            path, content = "/push", JSON
+            body = spelling.dump({"view": name, "to": to, "df": answers.pushed_columns(data, what, columns)})
+        # the server tries a view's name first, then a push source's
         answer = self._transport.request(
-            "POST", f"/push{query}", body, headers={"Content-Type": content}, timeout_s=PUSH_TIMEOUT_S, repeat=False
+            "POST", path, body, headers={"Content-Type": content}, timeout_s=PUSH_TIMEOUT_S, repeat=False
         ).json()
         return Acknowledgement(answer["rows"], tuple(answer["views"]), answer["position"])
 

@@ -162,7 +162,7 @@ def _column(values: Any, dtype: DType | None, name: str) -> Any:
     if isinstance(values, str | bytes | bytearray | Set | Mapping):  # each would come apart, or in any order
         raise TypeError(f"column {name!r} is a {type(values).__name__}, not a list")
     if str(getattr(values, "dtype", "")) == "object":
-        return _column(_present(values), dtype, name)
+        return _column(python_objects(values), dtype, name)
     return _in_classic_layout(values)
 
 
@@ -177,7 +177,7 @@ def _from_pandas(data: Any, types: Mapping[str, DType]) -> pa.Table:
     return pa.Table.from_arrays(arrays, names=names)
 
 
-def _present(values: Any) -> list[Any]:
+def python_objects(values: Any) -> list[Any]:
     """Python objects of pandas or NumPy as a list; what pandas takes for missing is None."""
     cells: list[Any] = values.tolist()
     if type(values).__module__.partition(".")[0] == "pandas":

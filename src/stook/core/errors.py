@@ -41,6 +41,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+SHOWN_MAX = 80
 REASON_LENGTH_MAX = 300
 SUGGESTIONS_MAX = 3
 SUGGEST_AMONG_MAX = 2_000  # names of a request's own may be as many as its bytes
@@ -227,6 +228,16 @@ class NewerStore(Fault):
     code = "newer_store"
 
 
+def shown(value: object) -> str:
+    """A value as Python writes it, for a message: cut where it is long.
+
+    >>> shown("a"), len(shown("a" * 1000))
+    ("'a'", 80)
+    """
+    text = repr(value)
+    return text if len(text) <= SHOWN_MAX else text[: SHOWN_MAX - 3] + "..."
+
+
 def first_line(error: BaseException) -> str:
     """Another library's error, for a message of ours: its first line, shortened; its class where it says nothing.
 
@@ -253,5 +264,4 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name, names, n=SUGGESTIONS_MAX, cutoff=0.6) if short else []
     if close:
         return f"did you mean {' or '.join(repr(n) for n in close)}?"
-    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-    return f"there is: {shown}"
+    return f"there is: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"

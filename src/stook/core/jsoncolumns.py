@@ -15,7 +15,7 @@ import pyarrow as pa
 from stook.core import dtypes
 from stook.core.arrow import to_arrow
 from stook.core.dtypes import Array, Decimal, DType, Map, Struct, Vector
-from stook.core.errors import SchemaMismatch
+from stook.core.errors import SchemaMismatch, shown
 from stook.core.jsontypes import REFUSALS, reader
 from stook.core.pythonic import column_of
 from stook.core.specs import Column
@@ -42,9 +42,7 @@ def column_from_json(cells: list[Any], dtype: DType, what: str, *, int64_text: b
         try:
             converted.append(None if cell is None else one(cell))
         except REFUSALS:
-            shown = repr(cell)
-            shown = shown if len(shown) <= 80 else shown[:77] + "..."
-            raise SchemaMismatch(f"{what} is {shown} in row {row}, not {dtype}", hint=_hint(dtype)) from None
+            raise SchemaMismatch(f"{what} is {shown(cell)} in row {row}, not {dtype}", hint=_hint(dtype)) from None
     if isinstance(dtype, Array | Vector | Struct | Map):
         return _nested_array(converted, dtype, what)
     return converted
@@ -92,9 +90,9 @@ def check_width(cells: list[Any], what: str, *, unsigned: bool = False) -> None:
     low, high = (0, 1 << 64) if unsigned else (-(1 << 63), 1 << 63)
     for row, cell in enumerate(cells):
         if type(cell) is int and not low <= cell < high:
-            shown = str(cell) if cell.bit_length() <= SHOWN_BITS_MAX else f"an integer of {cell.bit_length()} bits"
+            text = str(cell) if cell.bit_length() <= SHOWN_BITS_MAX else f"an integer of {cell.bit_length()} bits"
             kind = "uint64" if unsigned else "int64"
-            raise SchemaMismatch(f"{what} is {shown} in row {row}, beyond {kind}", hint="give decimals as text")
+            raise SchemaMismatch(f"{what} is {text} in row {row}, beyond {kind}", hint="give decimals as text")
 
 
 def _nested_array(cells: list[Any], dtype: DType, what: str) -> pa.Array:

@@ -22,11 +22,10 @@ import pyarrow.compute as pc
 
 from stook.core import dtypes
 from stook.core.dtypes import Array, DType, Map, Primitive, Struct, Vector
-from stook.core.errors import InvalidArgument
+from stook.core.errors import InvalidArgument, shown
 from stook.core.instants import is_absent, to_datetime, to_us
 from stook.core.jsontypes import EXACT_INT
 
-SHOWN_MAX: Final = 80
 _UTC: Final = pa.timestamp("us", tz="UTC")
 
 
@@ -95,9 +94,7 @@ def _all_of_type(values: Sequence[Any], dtype: DType) -> list[Any]:
         try:
             plain.append(_plain(value, dtype))
         except (TypeError, ValueError, OverflowError, AttributeError, InvalidArgument):
-            shown = repr(value)
-            shown = shown if len(shown) <= SHOWN_MAX else shown[: SHOWN_MAX - 3] + "..."
-            raise NotOfType(f"row {row} holds {shown}, which is not {dtype}") from None
+            raise NotOfType(f"row {row} holds {shown(value)}, which is not {dtype}") from None
     return plain
 
 

@@ -116,8 +116,8 @@ class Pushes:
         if not payloads:
             return Acknowledgement(0, names, 0)
         position = self._ports.log.append(STREAM, payloads)
-        self.catch_up()
-        there = self._views_by_uid()  # the views were found in a catalogue that may be a moment old
+        _, seen = self._catch_up()
+        there = seen or self._views_by_uid()  # the views were found in a catalogue that may be a moment old
         for view in views:
             if view.uid not in there:
                 raise Conflict(
@@ -133,6 +133,11 @@ class Pushes:
 
         Entries of views that are gone are passed over. Raises EngineUnavailable, DiskFull, CorruptStore.
         """
+        return self._catch_up()[0]
+
+    def _catch_up(self) -> tuple[int, dict[str, ViewSpec]]:
+        """As `catch_up`; also the views that it saw in the registry last, none where it had nothing to apply."""
+        views: dict[str, ViewSpec] = {}
         online, log = self._ports.online, self._ports.log
         position = online.position(STREAM)
         end = log.end(STREAM)
@@ -158,7 +163,7 @@ class Pushes:
             by_space = {space(view): view for view in views.values()}
             lifetimes = [lifetimes_ms(by_space[name], rows, now_us, online.abilities) for name, rows in writes.items()]
             online.put_newest(list(writes.items()), position=(STREAM, position), lifetimes_ms=lifetimes)
-        return position
+        return position, views
 
     def _views_by_uid(self) -> dict[str, ViewSpec]:
         """All views, as declared at or after the moment entries were read: an entry's view is always among them,

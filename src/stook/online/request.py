@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from stook.core import dtypes
-from stook.core.arrow import TIMESTAMP, as_table, require_valid
+from stook.core.arrow import TIMESTAMP, as_table, python_objects, require_valid
 from stook.core.dtypes import DType
-from stook.core.errors import InvalidArgument, SchemaMismatch, TooLarge, did_you_mean
+from stook.core.errors import InvalidArgument, SchemaMismatch, TooLarge, did_you_mean, shown
 from stook.core.instants import is_absent, to_datetime, to_us
 from stook.core.keycolumns import MANTISSA_BITS, ROUNDED_HINT, conform_key
 from stook.core.specs import Column
@@ -98,9 +98,9 @@ def _from_columns(entities: Any, keys: Sequence[Column]) -> tuple[dict[str, Any]
     raw = {name: _column(entities[name], name) for name in names}
     lengths = {name: len(values) for name, values in raw.items()}
     if len(set(lengths.values())) > 1:
-        shown = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
+        told = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
         raise SchemaMismatch(
-            f"the columns of entities are not equally long: {shown}", hint="give each entity one value per column"
+            f"the columns of entities are not equally long: {told}", hint="give each entity one value per column"
         )
     return raw, lengths[names[0]] if names else 1
 
@@ -125,10 +125,10 @@ def _column(values: Any, name: str) -> list[Any] | pa.Array | pa.ChunkedArray:
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
     try:
-        if isinstance(values, np.ndarray) and values.ndim == 1:
-            return values.tolist() if values.dtype == object else pa.array(values)
-        if type(values).__module__.partition(".")[0] == "pandas":
-            return _pandas_column(values)
+        is_pandas = type(values).__module__.partition(".")[0] == "pandas"
+        if is_pandas or (isinstance(values, np.ndarray) and values.ndim == 1):
+            # Python's own values as a list: Arrow takes no integers over 2**63 - 1, and cuts times off among dates
+            return python_objects(values) if values.dtype == object else pa.array(values, from_pandas=is_pandas)
         if hasattr(values, "__arrow_c_stream__"):
             return pa.chunked_array(values)
     except (pa.ArrowException, TypeError, ValueError) as error:
@@ -136,13 +136,6 @@ def _column(values: Any, name: str) -> list[Any] | pa.Array | pa.ChunkedArray:
     raise SchemaMismatch(
         f"key {name!r} is a {type(values).__name__}, not a column", hint=f"give a list: {{{name!r}: [...]}}"
     )
-
-
-def _pandas_column(values: Any) -> list[Any] | pa.Array | pa.ChunkedArray:
-    """Python's own values as a list: Arrow takes no integers over 2**63 - 1, and cuts times off among dates."""
-    if values.dtype == object:
-        return [None if absent else value for value, absent in zip(values.tolist(), values.isna(), strict=True)]
-    return pa.array(values, from_pandas=True)
 
 
 def checked(values: list[Any] | pa.Array | pa.ChunkedArray, key: Column) -> list[Any] | pa.Array:
@@ -188,9 +181,7 @@ def _convert(one: Callable[[Any, DType], Any], value: Any, key: Column, row: int
             hint = ROUNDED_HINT if _may_be_rounded(value) else f"give an int from {low} to {high}"
         else:
             hint = _HINTS[key.dtype]
-        shown = repr(value)
-        shown = shown if len(shown) <= 80 else shown[:77] + "..."
-        raise SchemaMismatch(f"key {key.name!r} is {shown} in row {row}, not {key.dtype}", hint=hint) from None
+        raise SchemaMismatch(f"key {key.name!r} is {shown(value)} in row {row}, not {key.dtype}", hint=hint) from None
 
 
 def _is_text(text: str) -> bool:

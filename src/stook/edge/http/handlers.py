@@ -300,8 +300,9 @@ def _predict(door: Door, deployment: str, message: PredictRequest, arrow: bool) 
     text = message.int64 == "string"
     keys = door.platform.prediction_keys(deployment)
     entities, rows = _keys(message.entities, message.entity_rows, keys, text)
-    inputs = door.platform.prediction_inputs(deployment)
-    request = message.request and request_from_json(message.request, inputs, int64_text=text)
+    request = message.request
+    if request:
+        request = request_from_json(request, door.platform.prediction_inputs(deployment), int64_text=text)
     result = door.platform.predict(deployment, entities=entities, entity_rows=rows, request=request)
     if result.online is not None:
         metrics.count_values(result.online)
